@@ -8,10 +8,12 @@
 
 pub mod als;
 pub mod bpr;
+pub mod checked;
 pub mod cosine;
 pub mod ease;
 pub mod error;
 pub mod gbdt;
+mod kernels;
 pub mod live;
 pub mod matrix;
 pub mod metrics;
@@ -22,6 +24,7 @@ pub mod served;
 pub mod tensors;
 pub mod transitions;
 
+pub use checked::Checked;
 pub use error::Error;
 pub use matrix::Interactions;
 pub use scorer::{HistoryItem, Scorer, Scratch};

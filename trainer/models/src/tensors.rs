@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use ndarray::Array2;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
 use crate::Error;
@@ -100,6 +101,15 @@ impl Tensor {
         Self {
             shape: vec![values.len()],
             values: Values::I64(values),
+        }
+    }
+
+    /// A row-major copy of a matrix.
+    #[must_use]
+    pub fn matrix(values: &Array2<f32>) -> Self {
+        Self {
+            shape: values.shape().to_vec(),
+            values: Values::F32(values.iter().copied().collect()),
         }
     }
 
@@ -231,6 +241,16 @@ impl TensorMap {
             ))),
             _ => Err(Error::Stored(format!("tensor {name} is not of type f32"))),
         }
+    }
+
+    /// Removes a matrix of finite numbers.
+    ///
+    /// # Errors
+    /// [`Error::Stored`] if it is missing, of another type or rank, or holds NaN or an infinity.
+    pub fn take_matrix(&mut self, name: &str) -> Result<Array2<f32>, Error> {
+        let ([rows, columns], values) = self.take_f32(name)?;
+        Array2::from_shape_vec((rows, columns), values)
+            .map_err(|error| Error::Stored(format!("tensor {name}: {error}")))
     }
 
     /// Removes a tensor of indices of `RANK` axes.

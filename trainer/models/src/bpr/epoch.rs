@@ -1,0 +1,289 @@
+//! Stochastic gradient descent over all pairs, in parallel and yet repeatable.
+//!
+//! Users and items are each divided into [`BLOCKS`] blocks. In a round every user block meets one item block, no two
+//! the same, so the blocks can be worked on at once without sharing a vector; after [`BLOCKS`] rounds every user has met
+//! every item (Gemulla, Nijkamp, Haas, Sismanis, "Large-scale matrix factorization with distributed stochastic
+//! gradient descent", KDD 2011, section 4). A negative comes from the same item block as its positive; items are
+//! dealt to blocks anew in every epoch, so over the epochs every item is a possible negative of every other.
+
+use ndarray::{Array1, Array2};
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::BprParams;
+use crate::Interactions;
+use crate::kernels::dot;
+use crate::matrix::SparseRows;
+
+/// Blocks per side: a constant, so that the result does not depend on how many threads share them.
+const BLOCKS: usize = 8;
+
+/// Attempts to find an item that the user has not chosen; a user who chose nearly everything teaches little.
+const ATTEMPTS: usize = 4;
+
+/// A share of the items, as dealt in this epoch.
+#[derive(Default)]
+struct ItemBlock {
+    /// The items, by position in the block.
+    items: Vec<u32>,
+    /// Their factors, row-major.
+    factors: Vec<f32>,
+    biases: Vec<f32>,
+}
+
+/// A contiguous range of users, and its pairs by item block.
+struct UserBlock {
+    first: usize,
+    factors: Vec<f32>,
+    random: ChaCha8Rng,
+    /// For each item block: (user, position of the item in its block).
+    cells: [Vec<(u32, u32)>; BLOCKS],
+}
+
+/// The state of the descent.
+pub(super) struct Trainer<'a> {
+    by_user: &'a SparseRows,
+    params: &'a BprParams,
+    random: ChaCha8Rng,
+    user_blocks: Vec<UserBlock>,
+    item_factors: Array2<f32>,
+    biases: Array1<f32>,
+}
+
+impl<'a> Trainer<'a> {
+    pub(super) fn new(
+        interactions: &'a Interactions,
+        params: &'a BprParams,
+        users: Array2<f32>,
+        items: Array2<f32>,
+    ) -> Self {
+        let by_user = interactions.by_user();
+        let mut random = ChaCha8Rng::seed_from_u64(params.seed);
+        random.set_stream(1);
+        let factors = users.into_raw_vec_and_offset().0;
+        let user_blocks = (0..)
+            .zip(user_ranges(by_user))
+            .map(|(block, range)| {
+                let mut random = ChaCha8Rng::seed_from_u64(params.seed);
+                random.set_stream(2 + block);
+                UserBlock {
+                    first: range.start,
+                    factors: factors[range.start * params.factors..range.end * params.factors].to_vec(),
+                    random,
+                    cells: Default::default(),
+                }
+            })
+            .collect();
+        Self {
+            by_user,
+            params,
+            random,
+            user_blocks,
+            biases: Array1::zeros(items.nrows()),
+            item_factors: items,
+        }
+    }
+
+    /// One pass over all pairs.
+    pub(super) fn epoch(&mut self) {
+        let (mut item_blocks, places) = self.deal();
+        let (by_user, factors) = (self.by_user, self.params.factors);
+        self.user_blocks
+            .par_iter_mut()
+            .for_each(|block| block.sort_pairs(by_user, &places, factors));
+        for round in 0..BLOCKS {
+            self.user_blocks
+                .par_iter_mut()
+                .zip(item_blocks.par_iter_mut())
+                .enumerate()
+                .for_each(|(index, (users, items))| {
+                    users.descend((index + round) % BLOCKS, items, by_user, self.params);
+                });
+            // Next round, user block `b` meets the item block of its neighbour.
+            item_blocks.rotate_left(1);
+        }
+        self.collect(&item_blocks);
+    }
+
+    /// Deals the items to blocks at random; also tells where each item went.
+    fn deal(&mut self) -> (Vec<ItemBlock>, Vec<(u8, u32)>) {
+        let items = self.biases.len();
+        let mut order: Vec<u32> = (0_u32..).take(items).collect();
+        order.shuffle(&mut self.random);
+        let mut blocks: Vec<ItemBlock> = (0..BLOCKS).map(|_| ItemBlock::default()).collect();
+        let mut places = vec![(0_u8, 0_u32); items];
+        for (turn, item) in order.into_iter().enumerate() {
+            let block = &mut blocks[turn % BLOCKS];
+            places[item as usize] = ((turn % BLOCKS) as u8, block.items.len() as u32);
+            block.items.push(item);
+            block.factors.extend(self.item_factors.row(item as usize));
+            block.biases.push(self.biases[item as usize]);
+        }
+        (blocks, places)
+    }
+
+    /// Writes the dealt items' vectors back.
+    fn collect(&mut self, blocks: &[ItemBlock]) {
+        let factors = self.params.factors;
+        for block in blocks {
+            let vectors = block.factors.chunks_exact(factors).zip(&block.biases);
+            for (&item, (vector, &bias)) in block.items.iter().zip(vectors) {
+                self.item_factors
+                    .row_mut(item as usize)
+                    .iter_mut()
+                    .zip(vector)
+                    .for_each(|(to, &from)| *to = from);
+                self.biases[item as usize] = bias;
+            }
+        }
+    }
+
+    /// User factors, item factors, item biases.
+    pub(super) fn finish(self) -> (Array2<f32>, Array2<f32>, Array1<f32>) {
+        let factors = self.params.factors;
+        let mut users = Array2::zeros((self.by_user.rows(), factors));
+        for block in &self.user_blocks {
+            let rows = users.rows_mut().into_iter().skip(block.first);
+            for (mut row, vector) in rows.zip(block.factors.chunks_exact(factors)) {
+                row.iter_mut().zip(vector).for_each(|(to, &from)| *to = from);
+            }
+        }
+        (users, self.item_factors, self.biases)
+    }
+}
+
+impl UserBlock {
+    /// Sorts this block's pairs by item block, each in a random order.
+    fn sort_pairs(&mut self, by_user: &SparseRows, places: &[(u8, u32)], factors: usize) {
+        for cell in &mut self.cells {
+            cell.clear();
+        }
+        let users = self.factors.len() / factors;
+        for (local, user) in (0_u32..).zip(self.first..self.first + users) {
+            let Some(row) = by_user.outer_view(user) else {
+                continue;
+            };
+            for &item in row.indices() {
+                let (block, position) = places[item as usize];
+                self.cells[block as usize].push((local, position));
+            }
+        }
+        for cell in &mut self.cells {
+            cell.shuffle(&mut self.random);
+        }
+    }
+
+    /// One gradient step (the paper's figure 4) per pair of a cell.
+    fn descend(&mut self, cell: usize, items: &mut ItemBlock, by_user: &SparseRows, params: &BprParams) {
+        let factors = params.factors;
+        if items.items.len() < 2 {
+            return;
+        }
+        for &(local, positive) in &self.cells[cell] {
+            let chosen = by_user.outer_view(self.first + local as usize);
+            let chosen: &[u32] = chosen.as_ref().map_or(&[], |row| row.indices());
+            let negative = (0..ATTEMPTS)
+                .map(|_| self.random.random_range(0..items.items.len()))
+                .find(|&candidate| chosen.binary_search(&items.items[candidate]).is_err());
+            let Some(negative) = negative else {
+                continue;
+            };
+            let positive = positive as usize;
+            let user = &mut self.factors[local as usize * factors..][..factors];
+            let Some((liked, other)) = two_rows(&mut items.factors, factors, positive, negative) else {
+                continue;
+            };
+            let margin =
+                items.biases[positive] - items.biases[negative] + dot(user, liked) - dot(user, other);
+            let slope = 1.0 / (1.0 + margin.exp());
+            step(
+                user,
+                liked,
+                other,
+                slope,
+                params.learning_rate,
+                params.regularization,
+            );
+            let decay = params.regularization;
+            let bias = &mut items.biases[positive];
+            *bias += params.learning_rate * (slope - decay * *bias);
+            let bias = &mut items.biases[negative];
+            *bias += params.learning_rate * (-slope - decay * *bias);
+        }
+    }
+}
+
+/// Moves the three vectors along the gradient of `ln σ(x̂_ui − x̂_uj)` minus the penalties (section 4.3.1).
+fn step(user: &mut [f32], liked: &mut [f32], other: &mut [f32], slope: f32, rate: f32, penalty: f32) {
+    for ((user, liked), other) in user.iter_mut().zip(liked).zip(other) {
+        let (old_user, old_liked, old_other) = (*user, *liked, *other);
+        *user += rate * (slope * (old_liked - old_other) - penalty * old_user);
+        *liked += rate * (slope * old_user - penalty * old_liked);
+        *other += rate * (-slope * old_user - penalty * old_other);
+    }
+}
+
+/// Two different rows of a row-major matrix, both writable; `None` if they are the same or out of range.
+fn two_rows(
+    matrix: &mut [f32],
+    columns: usize,
+    first: usize,
+    second: usize,
+) -> Option<(&mut [f32], &mut [f32])> {
+    let range = |row: usize| row * columns..(row + 1) * columns;
+    let [first, second] = matrix.get_disjoint_mut([range(first), range(second)]).ok()?;
+    Some((first, second))
+}
+
+/// Contiguous ranges of users with about equal numbers of pairs.
+fn user_ranges(by_user: &SparseRows) -> Vec<std::ops::Range<usize>> {
+    let indptr = by_user.indptr();
+    let starts = indptr.raw_storage();
+    let mut begin = 0;
+    (1..=BLOCKS)
+        .map(|block| {
+            let target = by_user.nnz() * block / BLOCKS;
+            let end = if block == BLOCKS {
+                by_user.rows()
+            } else {
+                starts
+                    .partition_point(|&start| start < target)
+                    .clamp(begin, by_user.rows())
+            };
+            let range = begin..end;
+            begin = end;
+            range
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_matches_the_gradient_by_hand() {
+        // Slope 1/2, rate 0.1, penalty 0.2.
+        let (mut user, mut liked, mut other) = ([1.0], [2.0], [-1.0]);
+        step(&mut user, &mut liked, &mut other, 0.5, 0.1, 0.2);
+        assert!((user[0] - (1.0_f32 + 0.1 * (0.5 * 3.0 - 0.2))).abs() < 1e-6);
+        assert!((liked[0] - (2.0_f32 + 0.1 * (0.5 - 0.4))).abs() < 1e-6);
+        assert!((other[0] - (-1.0_f32 + 0.1 * (-0.5 + 0.2))).abs() < 1e-6);
+    }
+
+    #[test]
+    fn user_ranges_cover_all_users_once() {
+        let pairs: Vec<_> = (0..100_u32)
+            .map(|index| (index * index % 13, index % 7, 1.0))
+            .collect();
+        let matrix = Interactions::from_triplets(15, 7, &pairs).unwrap();
+        let ranges = user_ranges(matrix.by_user());
+        assert_eq!(ranges.len(), BLOCKS);
+        assert_eq!(
+            ranges.into_iter().flatten().collect::<Vec<_>>(),
+            (0..15).collect::<Vec<_>>()
+        );
+    }
+}
