@@ -1,0 +1,95 @@
+//! How to reach the brokers.
+
+use std::collections::BTreeMap;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use serde::{Deserialize, Serialize};
+
+/// Connection settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BusConfig {
+    /// `host:port`, several separated by commas.
+    pub brokers: String,
+    /// librdkafka options passed through as they are (`security.protocol`, `sasl.username`, ...). Options that the
+    /// guarantees rest on are set after these and cannot be overridden.
+    pub options: BTreeMap<String, String>,
+    /// Records a publisher may hold unacknowledged; beyond it sending waits or is refused.
+    pub max_in_flight_records: u32,
+}
+
+impl Default for BusConfig {
+    fn default() -> Self {
+        Self {
+            brokers: "127.0.0.1:9092".into(),
+            options: BTreeMap::new(),
+            max_in_flight_records: 100_000,
+        }
+    }
+}
+
+impl BusConfig {
+    /// Settings for these brokers, everything else by default.
+    #[must_use]
+    pub fn for_brokers(brokers: impl Into<String>) -> Self {
+        Self {
+            brokers: brokers.into(),
+            ..Self::default()
+        }
+    }
+
+    fn base(&self, client_id: &str) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("socket.keepalive.enable", "true");
+        config.set("reconnect.backoff.ms", "50");
+        config.set("reconnect.backoff.max.ms", "1000");
+        for (key, value) in &self.options {
+            config.set(key, value);
+        }
+        config.set("bootstrap.servers", &self.brokers);
+        config.set("client.id", client_id);
+        config.set_log_level(RDKafkaLogLevel::Warning);
+        config
+    }
+
+    pub(super) fn admin(&self) -> ClientConfig {
+        self.base("marquee-admin")
+    }
+
+    pub(super) fn producer(&self, client_id: &str) -> ClientConfig {
+        let mut config = self.base(client_id);
+        config
+            // The partitioner of the Java client, so that keys land where most other producers put them.
+            .set("partitioner", "murmur2_random")
+            .set("linger.ms", "1")
+            .set("compression.type", "lz4")
+            .set("message.max.bytes", "4194304")
+            .set(
+                "queue.buffering.max.messages",
+                self.max_in_flight_records.to_string(),
+            )
+            .set("queue.buffering.max.kbytes", "262144")
+            .set("enable.idempotence", "true")
+            .set("acks", "all");
+        config
+    }
+
+    pub(super) fn consumer(&self, client_id: &str, group: Option<&str>) -> ClientConfig {
+        let mut config = self.base(client_id);
+        config
+            .set("fetch.wait.max.ms", "10")
+            .set("fetch.message.max.bytes", "4194304")
+            .set("queued.max.messages.kbytes", "32768")
+            .set("session.timeout.ms", "10000")
+            .set("heartbeat.interval.ms", "1000")
+            // librdkafka insists on a group name even for manual assignment; nothing is ever committed under it.
+            .set("group.id", group.unwrap_or("marquee-unassigned"))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "false")
+            .set("auto.offset.reset", "error")
+            .set("partition.assignment.strategy", "range");
+        config
+    }
+}

@@ -1,0 +1,12 @@
+//! What every service stands on: the bus (typed publisher, checkpointed subscriber, bounded range reader), the
+//! clock, configuration, telemetry and supervision. It knows no service and no domain rule.
+
+pub mod bus;
+pub mod clock;
+pub mod config;
+pub mod ids;
+pub mod supervise;
+pub mod telemetry;
+
+pub use bus::{Bus, BusConfig, BusError};
+pub use clock::{Clock, ManualClock, SystemClock};

@@ -1,0 +1,46 @@
+//! Measured quality, offline and online, for triggers and rollout.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{ModelVersion, Record, SchemaVersion, Topic};
+
+/// One figure with its population and interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct QualityMetric {
+    /// Always 1.
+    pub schema_version: SchemaVersion<1>,
+    /// Deterministic: a function of metric, scope and window.
+    pub metric_id: String,
+    /// `ctr`, `ndcg@10`, `latency_p95_ms`, ...
+    pub name: String,
+    /// What it describes: `model`, `endpoint`, `arm`, `data`, ...
+    pub scope: String,
+    /// Population: `all`, `warm`, `cold`, ...
+    pub population: String,
+    /// The model, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_version: Option<ModelVersion>,
+    /// The value.
+    pub value: f64,
+    /// Lower end of the 95% interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lo: Option<f64>,
+    /// Upper end of the 95% interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hi: Option<f64>,
+    /// Observations behind it.
+    pub n: u64,
+    /// Start of the window, ms, inclusive.
+    pub window_start_ms: i64,
+    /// End of the window, ms, exclusive.
+    pub window_end_ms: i64,
+}
+
+impl Record for QualityMetric {
+    const TOPIC: Topic = Topic::QualityMetrics;
+
+    fn key(&self) -> Vec<u8> {
+        self.metric_id.clone().into_bytes()
+    }
+}

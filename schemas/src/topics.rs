@@ -1,0 +1,128 @@
+//! The topics: names, partitions, retention.
+
+use std::fmt;
+
+/// How the broker cleans a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CleanupPolicy {
+    /// Records older than this many ms may go; `None` keeps them for ever.
+    Delete(Option<i64>),
+    /// Only the newest record of a key must stay.
+    Compact,
+}
+
+/// Everything needed to create a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Which topic.
+    pub topic: Topic,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// How it is cleaned.
+    pub cleanup: CleanupPolicy,
+    /// The largest record, in bytes.
+    pub max_message_bytes: usize,
+}
+
+/// The topics of marquee.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// What users do, by user: the source of truth.
+    Interactions,
+    /// The catalogue, by movie.
+    Movies,
+    /// The feature store's changelog; partition n describes partition n of `interactions`.
+    Features,
+    /// Requests for a new model.
+    RetrainEvents,
+    /// Steps in the life of models.
+    ModelEvents,
+    /// What was served.
+    RequestLogs,
+    /// Measured quality.
+    QualityMetrics,
+    /// What was refused.
+    DeadLetters,
+    /// What a person should look at.
+    Alerts,
+}
+
+/// Every topic.
+pub const ALL_TOPICS: [Topic; 9] = [
+    Topic::Interactions,
+    Topic::Movies,
+    Topic::Features,
+    Topic::RetrainEvents,
+    Topic::ModelEvents,
+    Topic::RequestLogs,
+    Topic::QualityMetrics,
+    Topic::DeadLetters,
+    Topic::Alerts,
+];
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+const MIB: usize = 1024 * 1024;
+
+impl Topic {
+    /// The name on the broker.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Interactions => "interactions",
+            Self::Movies => "movies",
+            Self::Features => "features",
+            Self::RetrainEvents => "retrain-events",
+            Self::ModelEvents => "model-events",
+            Self::RequestLogs => "request-logs",
+            Self::QualityMetrics => "quality-metrics",
+            Self::DeadLetters => "dead-letters",
+            Self::Alerts => "alerts",
+        }
+    }
+
+    /// The topic's specification. `interactions` is the source of truth and is kept for ever, and so are the records
+    /// that explain models; what can be derived or has been copied into the lake is not.
+    #[must_use]
+    pub const fn spec(self) -> TopicSpec {
+        let (partitions, cleanup) = match self {
+            Self::Interactions => (4, CleanupPolicy::Delete(None)),
+            Self::Movies => (1, CleanupPolicy::Compact),
+            Self::Features => (4, CleanupPolicy::Compact),
+            Self::RetrainEvents | Self::ModelEvents => (1, CleanupPolicy::Delete(None)),
+            Self::RequestLogs => (2, CleanupPolicy::Delete(Some(7 * DAY_MS))),
+            Self::QualityMetrics | Self::DeadLetters | Self::Alerts => {
+                (1, CleanupPolicy::Delete(Some(30 * DAY_MS)))
+            }
+        };
+        let max_message_bytes = match self {
+            // A dead letter carries the refused bytes in base64, a third longer.
+            Self::DeadLetters => 4 * MIB,
+            _ => MIB,
+        };
+        TopicSpec {
+            topic: self,
+            partitions,
+            cleanup,
+            max_message_bytes,
+        }
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_mirror_the_partitions_of_interactions() {
+        assert_eq!(
+            Topic::Features.spec().partitions,
+            Topic::Interactions.spec().partitions
+        );
+    }
+}
