@@ -1,0 +1,198 @@
+//! The model that serves: generators and live terms, blended into one score per item, re-ordered by a learned ranker
+//! where that proved better.
+//!
+//! [`ServedModel::fit`] learns from a time-ordered stream. The result is immutable, carries its own external item
+//! ids, and is stored with [`ServedModel::to_bytes`]. To serve, it is [bound](ServedModel::bind) to the dense indices
+//! of a [`LiveState`] and answers a [`Query`]: a [`Context`] (a user's history, seed items, wanted genres) at a moment
+//! in event time. Items the model never saw are scored by their live terms alone.
+//!
+//! Scoring is one pass: [`features`] fills a column of numbers per *source* over all items; the [`blend`] is their
+//! weighted sum after each column is divided by its spread; the best candidates of the blend are re-ordered by the
+//! ranker. Evaluation and serving call the same functions.
+
+pub mod blend;
+pub mod bundle;
+pub mod catalogue;
+pub mod context;
+pub mod explain;
+pub mod features;
+
+use serde::{Deserialize, Serialize};
+
+pub use blend::BlendWeights;
+pub use catalogue::{Binding, Catalogue, CatalogueItem};
+pub use context::{Context, Fallback, Query, Recommendations, Recommended, ScoreScratch};
+pub use explain::{Explanation, Reason, Term};
+
+use crate::Error;
+use crate::live::{Interaction, LiveParams, LiveState};
+
+/// Unchecked settings of a [`ServedModel`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServedParams {
+    /// Settings of the live state that the model is trained against; serve with the same ones.
+    pub live: LiveParams,
+    /// Weights of the blend.
+    pub blend: BlendWeights,
+}
+
+impl ServedParams {
+    /// # Errors
+    /// [`Error::Hyperparameter`] naming the first setting out of its domain.
+    pub fn check(&self) -> Result<(), Error> {
+        self.live.check()?;
+        self.blend.check()
+    }
+}
+
+/// A fitted, immutable model. See the [module](self).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServedModel {
+    params: ServedParams,
+    seed: u64,
+    catalogue: Catalogue,
+    trained_on: u64,
+    trained_until_ms: i64,
+}
+
+impl ServedModel {
+    /// Learns from `interactions`, which must be ordered by time; `catalogue` describes items `0..catalogue.len()`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] without interactions, out of time order, with a rating or weight that is not finite, or with
+    /// an item beyond the catalogue; [`Error::Hyperparameter`] for settings out of their domain.
+    pub fn fit(
+        interactions: &[Interaction],
+        catalogue: &Catalogue,
+        params: &ServedParams,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        params.check()?;
+        check_stream(interactions, catalogue)?;
+        Ok(Self {
+            params: params.clone(),
+            seed,
+            catalogue: catalogue.clone(),
+            trained_on: interactions.len() as u64,
+            trained_until_ms: interactions.last().map_or(0, |event| event.time_ms),
+        })
+    }
+
+    /// The settings it was fitted with.
+    #[must_use]
+    pub fn params(&self) -> &ServedParams {
+        &self.params
+    }
+
+    /// The items it knows.
+    #[must_use]
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// Number of interactions it was fitted on.
+    #[must_use]
+    pub fn trained_on(&self) -> u64 {
+        self.trained_on
+    }
+
+    /// Event time of the newest interaction it was fitted on, milliseconds.
+    #[must_use]
+    pub fn trained_until_ms(&self) -> i64 {
+        self.trained_until_ms
+    }
+
+    /// Maps live dense indices (position in `live_item_ids`, which holds external ids) to this model's items. Bind
+    /// again when new items appeared; until then they are not scored.
+    #[must_use]
+    pub fn bind(&self, live_item_ids: &[u32]) -> Binding {
+        Binding::new(&self.catalogue, live_item_ids, None)
+    }
+
+    /// As [`Self::bind`], with the present catalogue in live index order, so that movies which appeared after the
+    /// fit have their year and genres too.
+    #[must_use]
+    pub fn bind_catalogue(&self, live: &Catalogue) -> Binding {
+        Binding::new(&self.catalogue, &live.external_ids(), Some(live))
+    }
+
+    /// Scores every bound item for `query`; higher is better, seen items are not masked. The slice has
+    /// the length of the binding and lives in `scratch`, whose [`ScoreScratch::fallback`] tells whether the answer
+    /// is personal. Does not allocate once `scratch` has grown.
+    pub fn score_all<'s>(&self, query: &Query<'_>, scratch: &'s mut ScoreScratch) -> &'s [f32] {
+        features::compute(self, query, scratch);
+        blend::blend(&self.params.blend, query, scratch);
+        &scratch.scores
+    }
+
+    /// The best `k` items for `query`, without what its person has seen and without what `exclude` refuses (by live
+    /// index), best first; of equal scores the smaller index first.
+    pub fn recommend(
+        &self,
+        query: &Query<'_>,
+        k: usize,
+        exclude: impl Fn(u32) -> bool,
+        scratch: &mut ScoreScratch,
+    ) -> Recommendations {
+        self.score_all(query, scratch);
+        Recommendations {
+            items: scratch.top(k, |item| query.context.is_seen(item) || exclude(item)),
+            fallback: scratch.fallback(),
+        }
+    }
+
+    /// The `k` items closest to `seeds` (live indices), by what follows, precedes and accompanies them; popularity
+    /// plays no part.
+    pub fn similar(
+        &self,
+        binding: &Binding,
+        live: &LiveState,
+        seeds: &[u32],
+        now_ms: i64,
+        k: usize,
+        scratch: &mut ScoreScratch,
+    ) -> Vec<Recommended> {
+        let history: Vec<_> = seeds
+            .iter()
+            .map(|&seed| crate::live::HistoryEntry::like(seed, now_ms))
+            .collect();
+        let query = Query {
+            binding,
+            live,
+            context: Context::of_history(&history),
+            now_ms,
+        };
+        features::compute(self, &query, scratch);
+        blend::blend(&self.params.blend.only_pairwise(), &query, scratch);
+        scratch.top(k, |item| seeds.contains(&item))
+    }
+}
+
+fn check_stream(interactions: &[Interaction], catalogue: &Catalogue) -> Result<(), Error> {
+    if interactions.is_empty() {
+        return Err(Error::Data("there is no interaction to learn from".into()));
+    }
+    if !interactions.is_sorted_by_key(|event| event.time_ms) {
+        return Err(Error::Data("interactions are not in time order".into()));
+    }
+    for event in interactions {
+        if event.item as usize >= catalogue.len() {
+            return Err(Error::Data(format!(
+                "item {} lies outside the catalogue of {} items",
+                event.item,
+                catalogue.len()
+            )));
+        }
+        if !event.weight.is_finite() || event.rating.is_some_and(|stars| !stars.is_finite()) {
+            return Err(Error::Data(format!(
+                "user {} gave item {} a rating or weight that is not finite",
+                event.user, event.item
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
