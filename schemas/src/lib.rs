@@ -28,7 +28,7 @@ pub use features::{
 pub use ids::{ModelVersion, MovieId, Offset, PartitionOffset, UserId};
 pub use interaction::{Interaction, Kind, Limits, MAX_INTERACTION_BYTES};
 pub use model_event::{ModelEvent, ModelEventKind};
-pub use movie::{MAX_TITLE_CHARS, Movie};
+pub use movie::{MAX_TITLE_CHARS, Movie, genre_bit};
 pub use quality::QualityMetric;
 pub use request_log::{Endpoint, Filters, LoggedItem, RequestLog, StageLatency};
 pub use retrain::{RetrainEvent, Trigger};
