@@ -4,7 +4,7 @@ training_peer.py split PAIRS.parquet SPLIT.bin
     80/20 per user, seed 0. SPLIT.bin holds little-endian u32: users, items, train pairs, test pairs, then the train
     and the test pairs as (user, item).
 training_peer.py train SPLIT.bin MODEL THREADS FACTORS ITERATIONS
-    Trains als_cg, als_cholesky, bpr (implicit) or ease_f64, ease_f32 (NumPy), prints one JSON line with the seconds
+    Trains als_cg, als_cholesky, bpr (implicit) or ease (NumPy, in double precision as ours), prints one JSON line with the seconds
     of the fit alone, the peak memory, and NDCG@10 and Recall@20 over all users with test pairs.
 """
 
@@ -17,7 +17,7 @@ import time
 # Must be known before NumPy loads its BLAS. implicit runs its own threads and asks for a single-threaded BLAS;
 # NumPy's inverse gets all the threads.
 if len(sys.argv) > 4 and sys.argv[1] == "train":
-    blas_threads = sys.argv[4] if sys.argv[3].startswith("ease") else "1"
+    blas_threads = sys.argv[4] if sys.argv[3] == "ease" else "1"
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = blas_threads
 
@@ -39,7 +39,7 @@ def split(source, target):
     starts = np.searchsorted(users, users)
     counts = np.bincount(users)
     rank = np.arange(len(users)) - starts
-    is_test = rank < np.round(counts[users] * 0.2)
+    is_test = rank < np.ceil(counts[users] * 0.2)
     pairs = np.stack([users, items], axis=1).astype("<u4")
     header = np.array([users.max() + 1, items.max() + 1, (~is_test).sum(), is_test.sum()], dtype="<u4")
     with open(target, "wb") as file:
@@ -62,8 +62,8 @@ def load(path):
 
 def train(matrix, name, threads, factors, iterations):
     """Returns the seconds of the fit and a function from user rows to scores."""
-    if name.startswith("ease"):
-        matrix = matrix.astype(np.float64 if name == "ease_f64" else np.float32)
+    if name == "ease":
+        matrix = matrix.astype(np.float64)
         begin = time.perf_counter()
         weights = (matrix.T @ matrix).toarray()
         diagonal = np.diag_indices(weights.shape[0])

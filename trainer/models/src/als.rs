@@ -1,13 +1,17 @@
 //! ALS: matrix factorisation for implicit feedback by alternating least squares.
 //!
 //! The model and its exact solution: Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets"
-//! (ICDM 2008), section 4, with confidence `c = 1 + α·weight`. The conjugate-gradient solver: Takács, Pilászy, Tikk,
+//! (ICDM 2008), section 4. Its confidence is `c = max(1, α·weight)`: as in the `implicit` library, and unlike the paper's
+//! `1 + α·weight`, alpha is the whole confidence of a plain positive, so that published settings carry over. The conjugate-gradient solver: Takács, Pilászy, Tikk,
 //! "Applications of the conjugate gradient method for implicit feedback collaborative filtering" (RecSys 2011),
 //! section 3. Frequency-scaled regularisation: Rendle, Krichene, Zhang, Koren, "Revisiting the performance of iALS
 //! on item recommendation benchmarks" (RecSys 2022), section 3.
 
+mod conjugate_gradient;
 mod fold_in;
 mod half_step;
+mod normal_equations;
+mod padded;
 
 use ndarray::{Array2, ArrayView2};
 use rand::{RngExt, SeedableRng};
@@ -15,8 +19,9 @@ use rand_chacha::ChaCha8Rng;
 
 use self::fold_in::FoldIn;
 use self::half_step::HalfStep;
+use self::padded::Padded;
 use crate::checked::require;
-use crate::kernels::dot;
+use crate::kernels::score_rows;
 use crate::tensors::{Tensor, TensorMap};
 use crate::{Checked, Error, HistoryItem, Interactions, Scorer, Scratch};
 
@@ -41,7 +46,7 @@ pub struct AlsParams {
     pub iterations: usize,
     /// L2 penalty λ on every factor vector.
     pub regularization: f32,
-    /// Confidence gained per unit of weight: `c = 1 + α·weight`.
+    /// Confidence per unit of weight, `c = max(1, α·weight)`, where a pair that was not observed has 1.
     pub alpha: f32,
     /// Solver of the training's systems; the fold-in is always exact.
     pub solver: AlsSolver,
@@ -111,6 +116,11 @@ fn penalty(params: &AlsParams, events: usize, opposite: usize) -> f32 {
     params.regularization * mass.powf(params.frequency_scaling)
 }
 
+/// How far the confidence of an observed pair exceeds the 1 of any other: `c − 1`.
+fn excess(params: &AlsParams, weight: f32) -> f32 {
+    (params.alpha * weight - 1.0).max(0.0)
+}
+
 /// User and item factors, and what a fold-in needs prepared.
 #[derive(Debug, Clone)]
 pub struct Als {
@@ -132,17 +142,17 @@ impl Als {
     /// singular, which needs a zero penalty.
     pub fn fit(interactions: &Interactions, params: &Checked<AlsParams>) -> Result<Self, Error> {
         let by_item = interactions.by_item();
-        let mut users = Array2::zeros((interactions.users(), params.factors));
+        let mut users = Padded::zeros(interactions.users(), params.factors);
         let mut items = initial_factors(interactions.items(), params);
         for _ in 0..params.iterations {
             HalfStep::new(interactions.by_user(), &items, params).solve(&mut users)?;
             HalfStep::new(&by_item, &users, params).solve(&mut items)?;
         }
-        Self::assemble(**params, users, items)
+        Self::assemble(**params, users.into_array(), items.into_array())
     }
 
     fn assemble(params: AlsParams, users: Array2<f32>, items: Array2<f32>) -> Result<Self, Error> {
-        let fold_in = FoldIn::new(&items, &params);
+        let fold_in = FoldIn::new(&items);
         Ok(Self {
             params,
             users,
@@ -172,10 +182,10 @@ impl Als {
     /// Solves a user's vector exactly from a history, against the fixed item factors, into `user` (length
     /// [`Als::factors`]).
     ///
-    /// A negative weight is a dislike: a preference of 0 held with confidence `1 + α·|weight|`. Zero weights and
+    /// A negative weight is a dislike: a preference of 0 held with confidence `max(1, α·|weight|)`. Zero weights and
     /// unknown items do not count; without any counted item the vector is zero.
     pub fn fold_in_into(&self, history: &[HistoryItem], scratch: &mut Scratch, user: &mut [f32]) {
-        self.fold_in.solve(&self.items, &self.params, history, scratch, user);
+        self.fold_in.solve(&self.params, history, scratch, user);
     }
 
     /// [`Als::fold_in_into`] a new vector.
@@ -199,7 +209,10 @@ impl Als {
         let mut map = TensorMap::new();
         map.insert("users", Tensor::matrix(&self.users));
         map.insert("items", Tensor::matrix(&self.items));
-        map.insert("fold_in", Tensor::f32s(vec![regularization, alpha, frequency_scaling]));
+        map.insert(
+            "fold_in",
+            Tensor::f32s(vec![regularization, alpha, frequency_scaling]),
+        );
         map
     }
 
@@ -212,7 +225,10 @@ impl Als {
         let items = tensors.take_matrix("items")?;
         let (_, parameters) = tensors.take_f32::<1>("fold_in")?;
         let &[regularization, alpha, frequency_scaling] = parameters.as_slice() else {
-            return Err(Error::Stored(format!("fold_in holds {} values, expected 3", parameters.len())));
+            return Err(Error::Stored(format!(
+                "fold_in holds {} values, expected 3",
+                parameters.len()
+            )));
         };
         if users.ncols() != items.ncols() {
             return Err(Error::Stored(format!(
@@ -249,19 +265,23 @@ impl Scorer for Als {
         user.resize(self.factors(), 0.0);
         self.fold_in_into(history, scratch, &mut user);
         if let Some(items) = self.items.as_slice() {
-            for (score, item) in out.iter_mut().zip(items.chunks_exact(self.factors())) {
-                *score = dot(&user, item);
-            }
+            score_rows(items, &user, out);
         }
         scratch.more_floats = user;
     }
 }
 
 /// Uniform values of standard deviation `0.1 / √factors`, the scale that Rendle et al. start from.
-fn initial_factors(rows: usize, params: &AlsParams) -> Array2<f32> {
+fn initial_factors(rows: usize, params: &AlsParams) -> Padded {
     let mut random = ChaCha8Rng::seed_from_u64(params.seed);
     let bound = 0.1 * (3.0 / params.factors as f32).sqrt();
-    Array2::from_shape_simple_fn((rows, params.factors), || random.random_range(-bound..bound))
+    let mut factors = Padded::zeros(rows, params.factors);
+    for row in factors.rows_mut() {
+        for value in &mut row[..params.factors] {
+            *value = random.random_range(-bound..bound);
+        }
+    }
+    factors
 }
 
 #[cfg(test)]

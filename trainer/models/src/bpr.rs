@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 
 use self::epoch::Trainer;
 use crate::checked::require;
-use crate::kernels::dot;
+use crate::kernels::score_rows;
 use crate::tensors::{Tensor, TensorMap};
 use crate::{Checked, Error, HistoryItem, Interactions, Scorer, Scratch};
 
@@ -96,8 +96,9 @@ impl Bpr {
         let mut random = ChaCha8Rng::seed_from_u64(params.seed);
         // Small against the gradients of the first steps, as in implicit's and MyMediaLite's implementations.
         let bound = 0.5 / params.factors as f32;
-        let mut initial =
-            |rows| Array2::from_shape_simple_fn((rows, params.factors), || random.random_range(-bound..bound));
+        let mut initial = |rows| {
+            Array2::from_shape_simple_fn((rows, params.factors), || random.random_range(-bound..bound))
+        };
         let users = initial(interactions.users());
         let items = initial(interactions.items());
         let mut trainer = Trainer::new(interactions, params, users, items);
@@ -105,7 +106,12 @@ impl Bpr {
             trainer.epoch();
         }
         let (users, items, biases) = trainer.finish();
-        if !users.iter().chain(&items).chain(&biases).all(|value| value.is_finite()) {
+        if !users
+            .iter()
+            .chain(&items)
+            .chain(&biases)
+            .all(|value| value.is_finite())
+        {
             return Err(Error::Data(
                 "the gradient descent diverged; a smaller learning_rate helps".into(),
             ));
@@ -147,8 +153,8 @@ impl Bpr {
     ///
     /// Only positive weights count; unknown items do not. Without any the vector is zero, and the scores are the
     /// biases: popularity as the model sees it.
-    pub fn fold_in_into(&self, history: &[HistoryItem], scratch: &mut Scratch, user: &mut [f32]) {
-        fold_in::solve(self, history, scratch, user);
+    pub fn fold_in_into(&self, history: &[HistoryItem], _scratch: &mut Scratch, user: &mut [f32]) {
+        fold_in::solve(self, history, user);
     }
 
     /// The model as tensors: `users [users, factors]`, `items [items, factors]`, `biases [items]`, and
@@ -159,7 +165,10 @@ impl Bpr {
         map.insert("users", Tensor::matrix(&self.users));
         map.insert("items", Tensor::matrix(&self.items));
         map.insert("biases", Tensor::f32s(self.biases.to_vec()));
-        map.insert("fold_in", Tensor::f32s(vec![self.learning_rate, self.regularization]));
+        map.insert(
+            "fold_in",
+            Tensor::f32s(vec![self.learning_rate, self.regularization]),
+        );
         map
     }
 
@@ -173,7 +182,10 @@ impl Bpr {
         let ([_], biases) = tensors.take_f32("biases")?;
         let ([_], parameters) = tensors.take_f32("fold_in")?;
         let &[learning_rate, regularization] = parameters.as_slice() else {
-            return Err(Error::Stored(format!("fold_in holds {} values, expected 2", parameters.len())));
+            return Err(Error::Stored(format!(
+                "fold_in holds {} values, expected 2",
+                parameters.len()
+            )));
         };
         if users.ncols() != items.ncols() || biases.len() != items.nrows() {
             return Err(Error::Stored(format!(
@@ -216,9 +228,10 @@ impl Scorer for Bpr {
         user.resize(self.factors(), 0.0);
         self.fold_in_into(history, scratch, &mut user);
         if let Some(items) = self.items.as_slice() {
-            for ((score, item), bias) in out.iter_mut().zip(items.chunks_exact(self.factors())).zip(&self.biases) {
-                *score = bias + dot(&user, item);
-            }
+            score_rows(items, &user, out);
+            out.iter_mut()
+                .zip(&self.biases)
+                .for_each(|(score, bias)| *score += bias);
         }
         scratch.more_floats = user;
     }

@@ -1,44 +1,149 @@
-//! Small dense kernels over slices, with a fixed order of summation.
+//! Small dense kernels over slices.
+//!
+//! Each sums in a fixed order, so a result depends on the input and on the register width of the machine, never on
+//! timing. The functions generic over [`Simd`] are to be inlined into an operation that [`pulp`] dispatches to the widest
+//! instruction set at hand; the plain ones dispatch themselves.
 
-use ndarray::{Array2, Axis};
-use rayon::prelude::*;
+use ndarray::Array2;
+use pulp::{Arch, Simd, WithSimd};
 
-/// Lanes that a reduction keeps apart: wide enough for the widest registers in use.
+/// Numbers in the widest register in use: rows padded to a multiple need no tail on any machine.
 pub(crate) const LANES: usize = 16;
 
-fn sum_lanes(lanes: [f32; LANES]) -> f32 {
-    let mut lanes = lanes;
-    let mut width = LANES / 2;
-    while width > 0 {
-        let (low, high) = lanes.split_at_mut(width);
-        for (low, high) in low.iter_mut().zip(high) {
-            *low += *high;
-        }
-        width /= 2;
-    }
-    lanes[0]
-}
-
 /// `Σ a_i b_i`.
-#[inline]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    let mut lanes = [0.0_f32; LANES];
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += a * b;
-        }
+#[inline(always)]
+pub(crate) fn dot_in<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let (a, a_rest) = S::as_simd_f32s(a);
+    let (b, b_rest) = S::as_simd_f32s(b);
+    let mut sum = simd.splat_f32s(0.0);
+    for (&a, &b) in a.iter().zip(b) {
+        sum = simd.mul_add_e_f32s(a, b, sum);
     }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    sum_lanes(lanes) + rest
+    let mut rest = 0.0;
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        rest += a * b;
+    }
+    simd.reduce_sum_f32s(sum) + rest
 }
 
 /// `y += scale · x`.
-#[inline]
-pub(crate) fn axpy(scale: f32, x: &[f32], y: &mut [f32]) {
+#[inline(always)]
+pub(crate) fn axpy_in<S: Simd>(simd: S, scale: f32, x: &[f32], y: &mut [f32]) {
+    let (x, x_rest) = S::as_simd_f32s(x);
+    let (y, y_rest) = S::as_mut_simd_f32s(y);
+    let factor = simd.splat_f32s(scale);
     for (y, &x) in y.iter_mut().zip(x) {
+        *y = simd.mul_add_e_f32s(factor, x, *y);
+    }
+    for (y, &x) in y_rest.iter_mut().zip(x_rest) {
         *y += scale * x;
+    }
+}
+
+/// `y += Σ scales_i · row_i` over four rows of equal length, which `rows` holds one after the other.
+#[inline(always)]
+pub(crate) fn combine_in<S: Simd>(simd: S, scales: [f32; 4], rows: &[f32], y: &mut [f32]) {
+    let [a, b, c, d] = four_rows(rows);
+    let (a, _) = S::as_simd_f32s(a);
+    let (b, _) = S::as_simd_f32s(b);
+    let (c, _) = S::as_simd_f32s(c);
+    let (d, _) = S::as_simd_f32s(d);
+    let (y, _) = S::as_mut_simd_f32s(y);
+    let [scale_a, scale_b, scale_c, scale_d] = scales;
+    let (scale_a, scale_b) = (simd.splat_f32s(scale_a), simd.splat_f32s(scale_b));
+    let (scale_c, scale_d) = (simd.splat_f32s(scale_c), simd.splat_f32s(scale_d));
+    for ((((y, &a), &b), &c), &d) in y.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+        let left = simd.mul_add_e_f32s(scale_b, b, simd.mul_add_e_f32s(scale_a, a, *y));
+        *y = simd.mul_add_e_f32s(scale_d, d, simd.mul_add_e_f32s(scale_c, c, left));
+    }
+}
+
+/// The inner products of `x` with each of four rows of its length, which `rows` holds one after the other. All lengths
+/// are whole registers.
+#[inline(always)]
+pub(crate) fn dots_in<S: Simd>(simd: S, rows: &[f32], x: &[f32]) -> [f32; 4] {
+    let [a, b, c, d] = four_rows(rows);
+    let (a, _) = S::as_simd_f32s(a);
+    let (b, _) = S::as_simd_f32s(b);
+    let (c, _) = S::as_simd_f32s(c);
+    let (d, _) = S::as_simd_f32s(d);
+    let (x, _) = S::as_simd_f32s(x);
+    // Named, not mapped: a closure around a vector operation may not be inlined across instruction sets.
+    let zero = simd.splat_f32s(0.0);
+    let (mut sum_a, mut sum_b, mut sum_c, mut sum_d) = (zero, zero, zero, zero);
+    for ((((&x, &a), &b), &c), &d) in x.iter().zip(a).zip(b).zip(c).zip(d) {
+        sum_a = simd.mul_add_e_f32s(a, x, sum_a);
+        sum_b = simd.mul_add_e_f32s(b, x, sum_b);
+        sum_c = simd.mul_add_e_f32s(c, x, sum_c);
+        sum_d = simd.mul_add_e_f32s(d, x, sum_d);
+    }
+    [
+        simd.reduce_sum_f32s(sum_a),
+        simd.reduce_sum_f32s(sum_b),
+        simd.reduce_sum_f32s(sum_c),
+        simd.reduce_sum_f32s(sum_d),
+    ]
+}
+
+#[inline(always)]
+fn four_rows(rows: &[f32]) -> [&[f32]; 4] {
+    let (left, right) = rows.split_at(rows.len() / 2);
+    let (a, b) = left.split_at(left.len() / 2);
+    let (c, d) = right.split_at(right.len() / 2);
+    [a, b, c, d]
+}
+
+/// [`axpy_in`] on its own.
+pub(crate) fn axpy(scale: f32, x: &[f32], y: &mut [f32]) {
+    Arch::new().dispatch(Axpy { scale, x, y });
+}
+
+struct Axpy<'a> {
+    scale: f32,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl WithSimd for Axpy<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        axpy_in(simd, self.scale, self.x, self.y);
+    }
+}
+
+/// `out_i = rows_i · x`, for the rows of a row-major matrix.
+pub(crate) fn score_rows(rows: &[f32], x: &[f32], out: &mut [f32]) {
+    Arch::new().dispatch(ScoreRows { rows, x, out });
+}
+
+struct ScoreRows<'a> {
+    rows: &'a [f32],
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for ScoreRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let length = self.x.len().max(1);
+        if !length.is_multiple_of(LANES) {
+            for (out, row) in self.out.iter_mut().zip(self.rows.chunks_exact(length)) {
+                *out = dot_in(simd, row, self.x);
+            }
+            return;
+        }
+        let (fours, rest) = self.out.as_chunks_mut::<4>();
+        let mut rows = self.rows.chunks_exact(4 * length);
+        for (out, rows) in fours.iter_mut().zip(&mut rows) {
+            *out = dots_in(simd, rows, self.x);
+        }
+        for (out, row) in rest.iter_mut().zip(rows.remainder().chunks_exact(length)) {
+            *out = dot_in(simd, row, self.x);
+        }
     }
 }
 
@@ -50,91 +155,30 @@ pub(crate) fn row(matrix: &Array2<f32>, index: u32) -> Option<&[f32]> {
     matrix.as_slice()?.get(begin..begin.checked_add(columns)?)
 }
 
-/// `YᵀY` of `[rows, factors]`, row-major `[factors, factors]`.
-///
-/// The blocks over which partial sums are formed depend on the shape alone, so the result does not depend on the
-/// number of threads.
-pub(crate) fn gram(matrix: &Array2<f32>) -> Vec<f32> {
-    let factors = matrix.ncols();
-    let block = matrix.nrows().div_ceil(64).max(256);
-    let partial: Vec<Vec<f32>> = (matrix.axis_chunks_iter(Axis(0), block).into_par_iter())
-        .map(|rows| {
-            let mut sum = vec![0.0; factors * factors];
-            for row in rows.as_slice().unwrap_or_default().chunks_exact(factors) {
-                for (&value, line) in row.iter().zip(sum.chunks_exact_mut(factors)) {
-                    axpy(value, row, line);
-                }
-            }
-            sum
-        })
-        .collect();
-    let mut total = vec![0.0; factors * factors];
-    for sum in &partial {
-        axpy(1.0, sum, &mut total);
-    }
-    total
-}
-
-/// Overwrites the upper triangle of a symmetric positive definite matrix (row-major, `side × side`) with its
-/// Cholesky factor `U`, `A = UᵀU`, and solves `A x = b` in place of `b`. `false` if a pivot is not positive.
-pub(crate) fn solve_positive_definite(matrix: &mut [f32], side: usize, b: &mut [f32]) -> bool {
-    for pivot in 0..side {
-        let (head, tail) = matrix.split_at_mut((pivot + 1) * side);
-        let row = &mut head[pivot * side..];
-        let square = row[pivot];
-        if square.is_nan() || square <= 0.0 {
-            return false;
-        }
-        let scale = 1.0 / square.sqrt();
-        for value in &mut row[pivot..] {
-            *value *= scale;
-        }
-        let row = &*row;
-        for (index, below) in (pivot + 1..side).zip(tail.chunks_exact_mut(side)) {
-            axpy(-row[index], &row[index..], &mut below[index..]);
-        }
-    }
-    // Uᵀ z = b, row by row forwards; then U x = z backwards.
-    for (index, row) in matrix.chunks_exact(side).enumerate().take(side) {
-        let (done, rest) = b.split_at_mut(index + 1);
-        let value = done[index] / row[index];
-        done[index] = value;
-        axpy(-value, &row[index + 1..], rest);
-    }
-    for (index, row) in matrix.chunks_exact(side).enumerate().take(side).rev() {
-        let (head, solved) = b.split_at_mut(index + 1);
-        head[index] = (head[index] - dot(&row[index + 1..], solved)) / row[index];
-    }
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn dot_and_axpy_cover_whole_lanes_and_the_rest() {
-        let a: Vec<f32> = (0_u8..37).map(f32::from).collect();
-        let mut b = vec![2.0; 37];
-        assert_eq!(dot(&a, &b), 2.0 * 666.0);
-        axpy(0.5, &a, &mut b);
-        assert_eq!(b[36], 20.0);
+    fn axpy_covers_whole_registers_and_the_rest() {
+        let x: Vec<f32> = (0_u8..37).map(f32::from).collect();
+        let mut y = vec![2.0; 37];
+        axpy(0.5, &x, &mut y);
+        assert!(y.iter().zip(&x).all(|(&y, &x)| y == 2.0 + 0.5 * x));
     }
 
     #[test]
-    fn a_two_by_two_system_is_solved_as_by_hand() {
-        // [[4, 2], [2, 3]] x = [2, 5] has the solution [-1/2, 2].
-        let mut b = [2.0, 5.0];
-        assert!(solve_positive_definite(&mut [4.0, 2.0, f32::NAN, 3.0], 2, &mut b));
-        assert!((b[0] + 0.5).abs() < 1e-6 && (b[1] - 2.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn a_matrix_that_is_not_positive_definite_is_refused() {
-        assert!(!solve_positive_definite(
-            &mut [1.0, 2.0, 2.0, 1.0],
-            2,
-            &mut [1.0, 1.0]
-        ));
+    fn rows_are_scored_whatever_their_number_and_length() {
+        for length in [1, 7, 16, 19, 32] {
+            for count in [1, 4, 6] {
+                let rows: Vec<f32> = (0..length * count).map(|value| (value % 5) as f32).collect();
+                let x: Vec<f32> = (0..length).map(|value| (value % 3) as f32).collect();
+                let mut out = vec![f32::NAN; count];
+                score_rows(&rows, &x, &mut out);
+                for (row, &score) in rows.chunks(length).zip(&out) {
+                    assert_eq!(row.iter().zip(&x).map(|(a, b)| a * b).sum::<f32>(), score);
+                }
+            }
+        }
     }
 }

@@ -1,62 +1,97 @@
 //! The exact vector of one user from a short history.
 
 use ndarray::Array2;
+use pulp::Arch;
 
-use super::{AlsParams, penalty};
-use crate::kernels::{axpy, gram, row, solve_positive_definite};
+use super::normal_equations::{PANEL, RankUpdate, Solve, gram};
+use super::padded::Padded;
+use super::{AlsParams, excess, penalty};
 use crate::{HistoryItem, Scratch};
 
 /// What all fold-ins share.
 #[derive(Debug, Clone)]
 pub(super) struct FoldIn {
-    /// `YᵀY`, row-major `[factors, factors]`.
+    items: Padded,
+    /// `YᵀY`.
     gram: Vec<f32>,
 }
 
 impl FoldIn {
-    pub(super) fn new(items: &Array2<f32>, _params: &AlsParams) -> Self {
-        Self { gram: gram(items) }
+    pub(super) fn new(items: &Array2<f32>) -> Self {
+        let items = Padded::from_array(items);
+        Self {
+            gram: gram(&items),
+            items,
+        }
     }
 
     /// Writes the user's vector; see [`super::Als::fold_in_into`].
     pub(super) fn solve(
         &self,
-        items: &Array2<f32>,
         params: &AlsParams,
         history: &[HistoryItem],
         scratch: &mut Scratch,
         user: &mut [f32],
     ) {
-        let factors = items.ncols();
+        let (stride, side) = (self.items.stride(), self.items.factors());
+        let known = |entry: &&HistoryItem| (entry.item as usize) < self.items.rows() && entry.weight != 0.0;
+        let events = history.iter().filter(known).count();
         user.fill(0.0);
-        let matrix = &mut scratch.floats;
-        matrix.clear();
-        matrix.extend_from_slice(&self.gram);
-        let mut events = 0;
-        for entry in history {
-            let confidence = params.alpha * entry.weight.abs();
-            let Some(row) = row(items, entry.item).filter(|_| confidence > 0.0) else {
-                continue;
-            };
-            events += 1;
-            if entry.weight > 0.0 {
-                axpy(1.0 + confidence, row, user);
-            }
-            for (index, line) in matrix.chunks_exact_mut(factors).enumerate() {
-                axpy(confidence * row[index], &row[index..], &mut line[index..]);
-            }
-        }
         if events == 0 {
             return;
         }
-        let penalty = penalty(params, events, items.nrows());
+        let arch = Arch::new();
+        let square = stride * stride;
+        scratch.floats.clear();
+        scratch.floats.extend_from_slice(&self.gram);
+        scratch.floats.resize(square + stride + 2 * PANEL * stride, 0.0);
+        let (matrix, rest) = scratch.floats.split_at_mut(square);
+        let (vector, panels) = rest.split_at_mut(stride);
+        let (panel, scaled) = panels.split_at_mut(PANEL * stride);
+        let mut rows = history.iter().filter(known).peekable();
+        while rows.peek().is_some() {
+            let mut count = 0;
+            let places = panel
+                .chunks_exact_mut(stride)
+                .zip(scaled.chunks_exact_mut(stride));
+            for ((place, scaled), entry) in places.zip(&mut rows) {
+                let row = self.items.row(entry.item);
+                let excess = excess(params, entry.weight.abs());
+                let whole = if entry.weight > 0.0 { 1.0 + excess } else { 0.0 };
+                place.copy_from_slice(row);
+                scaled
+                    .iter_mut()
+                    .zip(row)
+                    .for_each(|(scaled, value)| *scaled = excess * value);
+                vector
+                    .iter_mut()
+                    .zip(row)
+                    .for_each(|(sum, value)| *sum += whole * value);
+                count += 1;
+            }
+            arch.dispatch(RankUpdate {
+                left: &scaled[..count * stride],
+                right: &panel[..count * stride],
+                stride,
+                out: matrix,
+            });
+        }
+        let penalty = penalty(params, events, self.items.rows());
         matrix
             .iter_mut()
-            .step_by(factors + 1)
+            .step_by(stride + 1)
             .for_each(|value| *value += penalty);
-        // Without a penalty the system of a short history may be singular; no evidence is the honest answer then.
-        if !solve_positive_definite(matrix, factors, user) || user.iter().any(|value| !value.is_finite()) {
-            user.fill(0.0);
+        let solvable = arch.dispatch(Solve {
+            matrix,
+            stride,
+            side,
+            b: vector,
+        });
+        // Without a penalty the system may be singular; no evidence is the honest answer then.
+        if solvable && vector.iter().all(|value| value.is_finite()) {
+            user.iter_mut()
+                .zip(vector.iter())
+                .for_each(|(to, &from)| *to = from);
         }
     }
 }

@@ -1,50 +1,58 @@
 //! One half of an iteration: all vectors of one side, with the other side held fixed.
 
-use ndarray::Array2;
+use pulp::Arch;
 use rayon::prelude::*;
 
-use super::{AlsParams, AlsSolver, penalty};
+use super::conjugate_gradient::ConjugateGradient;
+use super::normal_equations::{PANEL, RankUpdate, Solve, gram};
+use super::padded::Padded;
+use super::{AlsParams, AlsSolver, excess, penalty};
 use crate::Error;
-use crate::kernels::{axpy, dot, gram, row, solve_positive_definite};
 use crate::matrix::SparseRows;
 
 /// Everything that the systems of one side share.
 pub(super) struct HalfStep<'a> {
     events: &'a SparseRows,
-    fixed: &'a Array2<f32>,
+    fixed: &'a Padded,
     params: &'a AlsParams,
-    /// `YᵀY` of the fixed side, row-major `[factors, factors]`: the part of every system that all items contribute
-    /// to (Hu et al., section 4, the speed-up `YᵀCY = YᵀY + Yᵀ(C − I)Y`).
+    /// `YᵀY` of the fixed side: the part of every system that all rows contribute to (Hu et al., section 4, the
+    /// speed-up `YᵀCY = YᵀY + Yᵀ(C − I)Y`).
     gram: Vec<f32>,
+    arch: Arch,
 }
 
+/// One thread's workspaces.
 #[derive(Default)]
 struct Buffers {
+    /// The row's opposite vectors, gathered so that every further pass reads memory in order.
+    panel: Vec<f32>,
+    scaled: Vec<f32>,
+    excess: Vec<f32>,
     matrix: Vec<f32>,
-    residual: Vec<f32>,
-    direction: Vec<f32>,
-    product: Vec<f32>,
 }
 
 impl<'a> HalfStep<'a> {
-    pub(super) fn new(events: &'a SparseRows, fixed: &'a Array2<f32>, params: &'a AlsParams) -> Self {
+    pub(super) fn new(events: &'a SparseRows, fixed: &'a Padded, params: &'a AlsParams) -> Self {
         Self {
             events,
             fixed,
             params,
             gram: gram(fixed),
+            arch: Arch::new(),
         }
     }
 
-    /// Overwrites `solved` `[rows of events, factors]`, whose values are the conjugate gradient's starting points.
-    pub(super) fn solve(&self, solved: &mut Array2<f32>) -> Result<(), Error> {
-        let factors = self.params.factors;
-        let Some(solved) = solved.as_slice_mut() else {
-            return Err(Error::Data("factors are not in row-major order".into()));
-        };
+    /// Overwrites `solved`, one row per row of events, whose values are the conjugate gradient's starting points.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if a system is singular or a vector is not finite.
+    pub(super) fn solve(&self, solved: &mut Padded) -> Result<(), Error> {
+        let stride = solved.stride();
         solved
-            .par_chunks_exact_mut(factors)
+            .values_mut()
+            .par_chunks_exact_mut(stride)
             .enumerate()
+            .with_min_len(16)
             .try_for_each_init(Buffers::default, |buffers, (index, vector)| {
                 let Some(events) = self.events.outer_view(index) else {
                     return Ok(());
@@ -62,44 +70,59 @@ impl<'a> HalfStep<'a> {
                     AlsSolver::Cholesky => self.exact(indices, weights, buffers, vector),
                 };
                 if solvable && vector.iter().all(|value| value.is_finite()) {
-                    Ok(())
-                } else {
-                    Err(Error::Data(format!(
-                        "the least-squares system of row {index} is singular or overflows; a greater regularization helps"
-                    )))
+                    return Ok(());
                 }
+                Err(Error::Data(format!(
+                    "the least-squares system of row {index} is singular or overflows; a greater regularization helps"
+                )))
             })
     }
 
-    fn rows<'b>(&'b self, indices: &'b [u32], weights: &'b [f32]) -> impl Iterator<Item = (f32, &'b [f32])> {
-        indices
-            .iter()
-            .zip(weights)
-            .filter_map(|(&index, &weight)| Some((self.params.alpha * weight, row(self.fixed, index)?)))
+    fn penalty(&self, events: usize) -> f32 {
+        penalty(self.params, events, self.fixed.rows())
     }
 
     /// `x = (YᵀCY + λI)⁻¹ YᵀC p` (Hu et al., equation 4).
     fn exact(&self, indices: &[u32], weights: &[f32], buffers: &mut Buffers, vector: &mut [f32]) -> bool {
-        let factors = self.params.factors;
-        buffers.matrix.clear();
-        buffers.matrix.extend_from_slice(&self.gram);
-        let penalty = penalty(self.params, indices.len(), self.fixed.nrows());
-        buffers
-            .matrix
+        let (stride, side) = (self.fixed.stride(), self.fixed.factors());
+        let matrix = &mut buffers.matrix;
+        matrix.clear();
+        matrix.extend_from_slice(&self.gram);
+        let penalty = self.penalty(indices.len());
+        matrix
             .iter_mut()
-            .step_by(factors + 1)
+            .step_by(stride + 1)
             .for_each(|value| *value += penalty);
         vector.fill(0.0);
-        for (confidence, row) in self.rows(indices, weights) {
-            axpy(1.0 + confidence, row, vector);
-            for (index, line) in buffers.matrix.chunks_exact_mut(factors).enumerate() {
-                axpy(confidence * row[index], &row[index..], &mut line[index..]);
+        for (indices, weights) in indices.chunks(PANEL).zip(weights.chunks(PANEL)) {
+            buffers.panel.clear();
+            buffers.scaled.clear();
+            for (&index, &weight) in indices.iter().zip(weights) {
+                let row = self.fixed.row(index);
+                let excess = excess(self.params, weight);
+                buffers.panel.extend_from_slice(row);
+                buffers.scaled.extend(row.iter().map(|value| excess * value));
+                let whole = 1.0 + excess;
+                vector
+                    .iter_mut()
+                    .zip(row)
+                    .for_each(|(sum, value)| *sum += whole * value);
             }
+            self.arch.dispatch(RankUpdate {
+                left: &buffers.scaled,
+                right: &buffers.panel,
+                stride,
+                out: matrix,
+            });
         }
-        solve_positive_definite(&mut buffers.matrix, factors, vector)
+        self.arch.dispatch(Solve {
+            matrix,
+            stride,
+            side,
+            b: vector,
+        })
     }
 
-    /// Conjugate gradient on the same system without forming it (Takács et al., section 3.2).
     fn approximate(
         &self,
         indices: &[u32],
@@ -108,53 +131,27 @@ impl<'a> HalfStep<'a> {
         buffers: &mut Buffers,
         vector: &mut [f32],
     ) {
-        let factors = self.params.factors;
-        let penalty = penalty(self.params, indices.len(), self.fixed.nrows());
-        let Buffers {
-            residual,
-            direction,
-            product,
-            ..
-        } = buffers;
-        residual.clear();
-        residual.resize(factors, 0.0);
-        product.clear();
-        product.resize(factors, 0.0);
-        self.multiply(indices, weights, penalty, vector, product);
-        for (confidence, row) in self.rows(indices, weights) {
-            axpy(1.0 + confidence, row, residual);
+        let stride = self.fixed.stride();
+        let filled = indices.len().next_multiple_of(4);
+        buffers.panel.clear();
+        for &index in indices {
+            buffers.panel.extend_from_slice(self.fixed.row(index));
         }
-        axpy(-1.0, product, residual);
-        direction.clear();
-        direction.extend_from_slice(residual);
-        let mut square = dot(residual, residual);
-        for _ in 0..steps {
-            if square < 1e-20 {
-                break;
-            }
-            self.multiply(indices, weights, penalty, direction, product);
-            let length = square / dot(direction, product);
-            axpy(length, direction, vector);
-            axpy(-length, product, residual);
-            let next = dot(residual, residual);
-            let turn = next / square;
-            for (direction, &residual) in direction.iter_mut().zip(residual.iter()) {
-                *direction = residual + turn * *direction;
-            }
-            square = next;
-        }
-    }
-
-    /// `out = (YᵀCY + λI) x`.
-    fn multiply(&self, indices: &[u32], weights: &[f32], penalty: f32, x: &[f32], out: &mut [f32]) {
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = penalty * x;
-        }
-        for (line, &x) in self.gram.chunks_exact(x.len()).zip(x) {
-            axpy(x, line, out);
-        }
-        for (confidence, row) in self.rows(indices, weights) {
-            axpy(confidence * dot(row, x), row, out);
-        }
+        buffers.panel.resize(filled * stride, 0.0);
+        buffers.excess.clear();
+        buffers
+            .excess
+            .extend(weights.iter().map(|&weight| excess(self.params, weight)));
+        buffers.excess.resize(filled, 0.0);
+        buffers.matrix.resize(3 * stride, 0.0);
+        self.arch.dispatch(ConjugateGradient {
+            panel: &buffers.panel,
+            excess: &buffers.excess,
+            gram: &self.gram,
+            penalty: self.penalty(indices.len()),
+            steps,
+            x: vector,
+            workspace: &mut buffers.matrix,
+        });
     }
 }

@@ -31,12 +31,12 @@ fn fit(solver: AlsSolver) -> Als {
 
 #[test]
 fn one_factor_matches_the_closed_form() {
-    // One factor, user fixed at history {0}: x = c·y0 / (Σ y² + α·y0² + λ), c = 1 + α (Hu et al., equation 4).
+    // One factor, user fixed at history {0}: x = c·y0 / (Σ y² + (c − 1)·y0² + λ), c = α = 4 (Hu et al., equation 4).
     let items = Array2::from_shape_vec((2, 1), vec![2.0, 1.0]).unwrap();
     let params = params(1);
     let model = Als::assemble(params, Array2::zeros((0, 1)), items).unwrap();
     let user = model.fold_in(&[HistoryItem { item: 0, weight: 1.0 }]);
-    assert!((user[0] - 5.0 * 2.0 / (5.0 + 4.0 * 4.0 + 0.5)).abs() < 1e-6);
+    assert!((user[0] - 4.0 * 2.0 / (5.0 + 3.0 * 4.0 + 0.5)).abs() < 1e-6);
 }
 
 #[test]
@@ -82,10 +82,10 @@ fn a_fold_in_of_the_training_history_solves_the_training_system() {
         solver: AlsSolver::Cholesky,
         ..params(3)
     };
-    let mut users = model.users.clone();
-    HalfStep::new(matrix.by_user(), &model.items, &exact)
-        .solve(&mut users)
-        .unwrap();
+    let items = Padded::from_array(&model.items);
+    let mut users = Padded::from_array(&model.users);
+    HalfStep::new(matrix.by_user(), &items, &exact).solve(&mut users).unwrap();
+    let users = users.into_array();
     for user in 0..20 {
         let history: Vec<_> = (matrix.by_user().outer_view(user).unwrap().indices().iter())
             .map(|&item| HistoryItem { item, weight: 1.0 })
@@ -218,7 +218,7 @@ fn objective(model: &Als, matrix: &Interactions) -> f64 {
     let mut total = 0.0;
     for ((user, item), &score) in scores.indexed_iter() {
         let weight = matrix.by_user().get(user, item).copied();
-        let confidence = 1.0 + model.params.alpha * weight.unwrap_or(0.0);
+        let confidence = (model.params.alpha * weight.unwrap_or(0.0)).max(1.0);
         let target = if weight.is_some() { 1.0 } else { 0.0 };
         total += f64::from(confidence * (target - score).powi(2));
     }

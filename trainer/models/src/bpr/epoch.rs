@@ -7,6 +7,7 @@
 //! dealt to blocks anew in every epoch, so over the epochs every item is a possible negative of every other.
 
 use ndarray::{Array1, Array2};
+use pulp::{Arch, Simd, WithSimd};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -14,7 +15,7 @@ use rayon::prelude::*;
 
 use super::BprParams;
 use crate::Interactions;
-use crate::kernels::dot;
+use crate::kernels::dot_in;
 use crate::matrix::SparseRows;
 
 /// Blocks per side: a constant, so that the result does not depend on how many threads share them.
@@ -175,53 +176,109 @@ impl UserBlock {
         }
     }
 
-    /// One gradient step (the paper's figure 4) per pair of a cell.
+    /// One gradient step per pair of a cell.
     fn descend(&mut self, cell: usize, items: &mut ItemBlock, by_user: &SparseRows, params: &BprParams) {
-        let factors = params.factors;
         if items.items.len() < 2 {
             return;
         }
-        for &(local, positive) in &self.cells[cell] {
-            let chosen = by_user.outer_view(self.first + local as usize);
+        Arch::new().dispatch(Descent {
+            users: self,
+            cell,
+            items,
+            by_user,
+            params,
+        });
+    }
+}
+
+/// The stochastic gradient descent (the paper's figure 4) over one cell.
+struct Descent<'a> {
+    users: &'a mut UserBlock,
+    cell: usize,
+    items: &'a mut ItemBlock,
+    by_user: &'a SparseRows,
+    params: &'a BprParams,
+}
+
+impl WithSimd for Descent<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            users,
+            cell,
+            items,
+            by_user,
+            params,
+        } = self;
+        let (factors, rate, penalty) = (params.factors, params.learning_rate, params.regularization);
+        let UserBlock {
+            first,
+            factors: user_factors,
+            random,
+            cells,
+        } = users;
+        for &(local, positive) in &cells[cell] {
+            let chosen = by_user.outer_view(*first + local as usize);
             let chosen: &[u32] = chosen.as_ref().map_or(&[], |row| row.indices());
             let negative = (0..ATTEMPTS)
-                .map(|_| self.random.random_range(0..items.items.len()))
+                .map(|_| random.random_range(0..items.items.len()))
                 .find(|&candidate| chosen.binary_search(&items.items[candidate]).is_err());
             let Some(negative) = negative else {
                 continue;
             };
             let positive = positive as usize;
-            let user = &mut self.factors[local as usize * factors..][..factors];
+            let user = &mut user_factors[local as usize * factors..][..factors];
             let Some((liked, other)) = two_rows(&mut items.factors, factors, positive, negative) else {
                 continue;
             };
-            let margin =
-                items.biases[positive] - items.biases[negative] + dot(user, liked) - dot(user, other);
+            let biases = items.biases[positive] - items.biases[negative];
+            let margin = biases + dot_in(simd, user, liked) - dot_in(simd, user, other);
             let slope = 1.0 / (1.0 + margin.exp());
-            step(
-                user,
-                liked,
-                other,
-                slope,
-                params.learning_rate,
-                params.regularization,
-            );
-            let decay = params.regularization;
+            step(simd, user, liked, other, slope, rate, penalty);
             let bias = &mut items.biases[positive];
-            *bias += params.learning_rate * (slope - decay * *bias);
+            *bias += rate * (slope - penalty * *bias);
             let bias = &mut items.biases[negative];
-            *bias += params.learning_rate * (-slope - decay * *bias);
+            *bias += rate * (-slope - penalty * *bias);
         }
     }
 }
 
 /// Moves the three vectors along the gradient of `ln σ(x̂_ui − x̂_uj)` minus the penalties (section 4.3.1).
-fn step(user: &mut [f32], liked: &mut [f32], other: &mut [f32], slope: f32, rate: f32, penalty: f32) {
-    for ((user, liked), other) in user.iter_mut().zip(liked).zip(other) {
+#[inline(always)]
+fn step<S: Simd>(
+    simd: S,
+    user: &mut [f32],
+    liked: &mut [f32],
+    other: &mut [f32],
+    slope: f32,
+    rate: f32,
+    penalty: f32,
+) {
+    let (users, user_rest) = S::as_mut_simd_f32s(user);
+    let (likeds, liked_rest) = S::as_mut_simd_f32s(liked);
+    let (others, other_rest) = S::as_mut_simd_f32s(other);
+    // Every vector keeps a share of itself and takes a step along the difference or the user.
+    let keep = 1.0 - rate * penalty;
+    let length = rate * slope;
+    let (keeps, up, down) = (
+        simd.splat_f32s(keep),
+        simd.splat_f32s(length),
+        simd.splat_f32s(-length),
+    );
+    for ((user, liked), other) in users.iter_mut().zip(likeds).zip(others) {
         let (old_user, old_liked, old_other) = (*user, *liked, *other);
-        *user += rate * (slope * (old_liked - old_other) - penalty * old_user);
-        *liked += rate * (slope * old_user - penalty * old_liked);
-        *other += rate * (-slope * old_user - penalty * old_other);
+        let difference = simd.sub_f32s(old_liked, old_other);
+        *user = simd.mul_add_e_f32s(up, difference, simd.mul_f32s(keeps, old_user));
+        *liked = simd.mul_add_e_f32s(up, old_user, simd.mul_f32s(keeps, old_liked));
+        *other = simd.mul_add_e_f32s(down, old_user, simd.mul_f32s(keeps, old_other));
+    }
+    for ((user, liked), other) in user_rest.iter_mut().zip(liked_rest).zip(other_rest) {
+        let (old_user, old_liked, old_other) = (*user, *liked, *other);
+        *user = keep * old_user + length * (old_liked - old_other);
+        *liked = keep * old_liked + length * old_user;
+        *other = keep * old_other - length * old_user;
     }
 }
 
@@ -265,12 +322,23 @@ mod tests {
 
     #[test]
     fn a_step_matches_the_gradient_by_hand() {
-        // Slope 1/2, rate 0.1, penalty 0.2.
-        let (mut user, mut liked, mut other) = ([1.0], [2.0], [-1.0]);
-        step(&mut user, &mut liked, &mut other, 0.5, 0.1, 0.2);
-        assert!((user[0] - (1.0_f32 + 0.1 * (0.5 * 3.0 - 0.2))).abs() < 1e-6);
-        assert!((liked[0] - (2.0_f32 + 0.1 * (0.5 - 0.4))).abs() < 1e-6);
-        assert!((other[0] - (-1.0_f32 + 0.1 * (-0.5 + 0.2))).abs() < 1e-6);
+        // Slope 1/2, rate 0.1, penalty 0.2; long enough for whole registers and a rest.
+        struct Step<'a>([&'a mut [f32]; 3]);
+        impl WithSimd for Step<'_> {
+            type Output = ();
+
+            fn with_simd<S: Simd>(self, simd: S) {
+                let [user, liked, other] = self.0;
+                step(simd, user, liked, other, 0.5, 0.1, 0.2);
+            }
+        }
+        let (mut user, mut liked, mut other) = ([1.0_f32; 19], [2.0_f32; 19], [-1.0_f32; 19]);
+        Arch::new().dispatch(Step([&mut user, &mut liked, &mut other]));
+        for ((user, liked), other) in user.iter().zip(&liked).zip(&other) {
+            assert!((user - (1.0 + 0.1 * (0.5 * 3.0 - 0.2))).abs() < 1e-6);
+            assert!((liked - (2.0 + 0.1 * (0.5 - 0.4))).abs() < 1e-6);
+            assert!((other - (-1.0 + 0.1 * (-0.5 + 0.2))).abs() < 1e-6);
+        }
     }
 
     #[test]
