@@ -1,1 +1,38 @@
-//! marquee-feature-processor
+//! Folds the `interactions` topic into durable features, effectively once.
+//!
+//! The state is a fold over one partition of the log: one redb file per assigned partition, written in one
+//! transaction per batch that holds the features, the ids already seen, the next offset and the outbox. A crash at
+//! any point, a repeated batch or a rebalance therefore leaves the state that an undisturbed run would have
+//! ([`Store::state_hash`] compares them). What leaves the process (the `features` changelog, dead letters, retrain
+//! events) goes through the outbox: published after the commit, published again after a crash in between, under
+//! keys and ids by which consumers recognise the repetition.
+//!
+//! The way of one batch: [`judge`] reads and checks the records, [`Catalogue`] knows the movies, [`UserState`] and
+//! [`MovieState`] fold, [`Store`] makes it durable, [`Triggers`] decides about retraining over all partitions, and
+//! [`Processor`] ties them to the bus. [`Service`] runs it.
+
+mod catalogue;
+mod config;
+mod error;
+mod fault;
+mod fold;
+pub mod inspect;
+mod judge;
+mod processor;
+mod service;
+mod sink;
+mod store;
+mod triggers;
+mod wire;
+
+pub use catalogue::{Catalogue, MemoryCatalogue, TopicCatalogue};
+pub use config::{Config, TriggerConfig};
+pub use error::Error;
+pub use fault::{CrashPoint, Faults, NoFaults};
+pub use fold::{Genre, MovieState, POPULARITY_HALF_LIVES_DAYS, UserState, genre_strength};
+pub use judge::{Judged, Refusal, Verdict, judge};
+pub use processor::{Processor, Summary};
+pub use service::Service;
+pub use sink::{BusSink, MemorySink, Sink};
+pub use store::{Applied, Counters, Snapshot, Store, StoreOptions};
+pub use triggers::{PartitionTotals, Triggers};

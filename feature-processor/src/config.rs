@@ -1,0 +1,95 @@
+//! Settings of the service.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Settings of the feature processor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Folder of the state files: `features-<partition>.redb` and `triggers.redb`. One process per folder.
+    pub state_dir: PathBuf,
+    /// The consumer group that shares the partitions.
+    pub group_id: String,
+    /// The most records folded in one transaction per partition.
+    pub max_batch_records: usize,
+    /// How long a batch waits for further records once it has one, ms; zero takes what is there.
+    pub max_batch_wait_ms: u64,
+    /// How far an event's time may lie ahead of the clock, ms.
+    pub max_future_ms: i64,
+    /// How many applied event ids each partition remembers: a repeated id is recognised as long as no more than this
+    /// many other events of its partition were applied in between. Costs 16 bytes on disk and about 50 in memory each.
+    pub dedupe_window_events: u64,
+    /// Memory for cached pages of each partition's file, bytes.
+    pub cache_bytes_per_partition: usize,
+    /// How often an idle processor looks for changes in the catalogue, ms. An unknown movie makes it look at once.
+    pub catalogue_refresh_ms: i64,
+    /// When to ask for a training.
+    pub triggers: TriggerConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: PathBuf::from(".marquee/features"),
+            group_id: "feature-processor".into(),
+            max_batch_records: 5_000,
+            max_batch_wait_ms: 0,
+            max_future_ms: 24 * 60 * 60 * 1000,
+            dedupe_window_events: 1 << 20,
+            cache_bytes_per_partition: 64 * 1024 * 1024,
+            catalogue_refresh_ms: 30_000,
+            triggers: TriggerConfig::default(),
+        }
+    }
+}
+
+/// When to ask for a training. Counts are of *history interactions* ([`marquee_schemas::Kind::is_history`]) applied
+/// by this process, over all its partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TriggerConfig {
+    /// The first training waits for this many interactions ...
+    pub bootstrap_min_interactions: u64,
+    /// ... of at least this many users.
+    pub bootstrap_min_users: u64,
+    /// After the first: one request per this many further interactions.
+    pub volume_interactions: u64,
+}
+
+impl Default for TriggerConfig {
+    fn default() -> Self {
+        Self {
+            bootstrap_min_interactions: 2_000,
+            bootstrap_min_users: 50,
+            volume_interactions: 10_000,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses settings that cannot work.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the setting.
+    pub fn check(&self) -> Result<(), Error> {
+        let wrong = [
+            (self.group_id.is_empty(), "group_id is empty"),
+            (self.max_batch_records == 0, "max_batch_records is zero"),
+            (self.max_future_ms < 0, "max_future_ms is negative"),
+            (self.dedupe_window_events == 0, "dedupe_window_events is zero"),
+            (self.catalogue_refresh_ms < 0, "catalogue_refresh_ms is negative"),
+            (
+                self.triggers.volume_interactions == 0,
+                "triggers.volume_interactions is zero",
+            ),
+        ];
+        match wrong.iter().find(|(broken, _)| *broken) {
+            Some((_, what)) => Err(Error::Config((*what).into())),
+            None => Ok(()),
+        }
+    }
+}

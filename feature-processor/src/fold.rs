@@ -1,0 +1,32 @@
+//! The fold itself: pure functions from a state and an event to the next state.
+//!
+//! # Late events
+//! A user's events arrive in log order, which need not be the order of their event times. An event is *late* when its
+//! time lies before the newest one its user already has.
+//! - What does not depend on the order is applied as ever: counts, rating sums, first and last seen (minimum and
+//!   maximum).
+//! - Decayed sums are kept as of the newest event time. A later event first decays the sum over the gap; a late one
+//!   is itself discounted by the gap, so that up to rounding the sum is the same in any order.
+//! - The history is append-only in applied order; each entry carries its event time.
+//! - A late event begins no session.
+//! - Watchlist and preferences follow log order: the last record wins.
+//!
+//! Late events are counted ([`crate::Counters::late`]); none is refused.
+
+mod movie;
+mod user;
+
+pub use movie::{MovieState, POPULARITY_HALF_LIVES_DAYS};
+pub use user::{Genre, UserState, genre_strength};
+
+/// Milliseconds of a day.
+const DAY_MS: f64 = 86_400_000.0;
+
+/// What is left of 1 after `gap_ms` at a half-life in days: `2^(-gap / half-life)`.
+fn decay(gap_ms: i64, half_life_days: f64) -> f64 {
+    if gap_ms == 0 {
+        1.0
+    } else {
+        (-(gap_ms as f64) / (half_life_days * DAY_MS)).exp2()
+    }
+}

@@ -1,0 +1,171 @@
+//! From raw records to valid interactions, or the reason why not.
+
+use marquee_runtime::bus::RawRecord;
+use marquee_schemas::{
+    Bytes64, DeadLetter, DecodeError, Interaction, Limits, MAX_INTERACTION_BYTES, Reason, SchemaVersion,
+    decode,
+};
+
+/// The name under which this service signs dead letters.
+const STAGE: &str = "feature-processor";
+
+/// Why a record is not folded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// For machines.
+    pub reason: Reason,
+    /// For people.
+    pub detail: String,
+}
+
+impl From<DecodeError> for Refusal {
+    fn from(error: DecodeError) -> Self {
+        Self {
+            reason: error.reason(),
+            detail: error.to_string(),
+        }
+    }
+}
+
+impl Refusal {
+    /// The dead letter of `record`, refused for this reason at `now_ms`.
+    #[must_use]
+    pub fn dead_letter(&self, record: &RawRecord, now_ms: i64) -> DeadLetter {
+        DeadLetter {
+            schema_version: SchemaVersion,
+            topic: record.topic.to_string(),
+            partition: record.partition,
+            offset: record.offset,
+            stage: STAGE.into(),
+            reason: self.reason,
+            detail: self.detail.clone(),
+            key: record.key.clone().map(Bytes64),
+            payload: Bytes64(record.value.clone().unwrap_or_default()),
+            at_ms: now_ms,
+        }
+    }
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Well formed. Whether it is a repetition or about an unknown movie is seen when it is folded.
+    Valid(Interaction),
+    /// Poison.
+    Refused(Refusal),
+}
+
+/// A record with its verdict.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// As it lies in the log.
+    pub record: RawRecord,
+    /// What it is.
+    pub verdict: Verdict,
+}
+
+/// Decodes and checks a record by everything that depends on it and the clock alone. Never fails: what is wrong with
+/// the record is in the verdict.
+#[must_use]
+pub fn judge(record: RawRecord, now_ms: i64, limits: Limits) -> Judged {
+    let verdict = match read(record.value.as_deref(), now_ms, limits) {
+        Ok(interaction) => Verdict::Valid(interaction),
+        Err(refusal) => Verdict::Refused(refusal),
+    };
+    Judged { record, verdict }
+}
+
+fn read(value: Option<&[u8]>, now_ms: i64, limits: Limits) -> Result<Interaction, Refusal> {
+    let bytes = match value {
+        None | Some([]) => {
+            return Err(Refusal {
+                reason: Reason::Empty,
+                detail: "an empty record; interactions are never deleted by tombstone".into(),
+            });
+        }
+        Some(bytes) => bytes,
+    };
+    if bytes.len() > MAX_INTERACTION_BYTES {
+        return Err(DecodeError::TooLarge {
+            bytes: bytes.len(),
+            limit: MAX_INTERACTION_BYTES,
+        }
+        .into());
+    }
+    let interaction: Interaction = decode(bytes)?;
+    interaction.check_time(now_ms, limits)?;
+    Ok(interaction)
+}
+
+#[cfg(test)]
+mod tests {
+    use marquee_schemas::Topic;
+
+    use super::*;
+
+    fn reason(value: Option<&[u8]>) -> Option<Reason> {
+        let record = RawRecord {
+            topic: Topic::Interactions,
+            partition: 3,
+            offset: 7,
+            timestamp_ms: -1,
+            key: Some(b"1".to_vec()),
+            value: value.map(<[u8]>::to_vec),
+        };
+        match judge(record, 2_000, Limits { max_future_ms: 0 }).verdict {
+            Verdict::Valid(_) => None,
+            Verdict::Refused(refusal) => Some(refusal.reason),
+        }
+    }
+
+    #[test]
+    fn every_kind_of_poison_has_its_reason() {
+        let valid =
+            br#"{"schema_version":1,"event_id":"e","user_id":1,"movie_id":2,"kind":"view","timestamp":2000}"#;
+        assert_eq!(reason(Some(valid)), None);
+        assert_eq!(reason(None), Some(Reason::Empty));
+        assert_eq!(reason(Some(b"")), Some(Reason::Empty));
+        assert_eq!(reason(Some(b"{")), Some(Reason::MalformedJson));
+        assert_eq!(
+            reason(Some(&vec![b' '; MAX_INTERACTION_BYTES + 1])),
+            Some(Reason::TooLarge)
+        );
+        let text = std::str::from_utf8(valid).unwrap();
+        for (from, to, expected) in [
+            ("_version\":1", "_version\":2", Reason::UnknownSchemaVersion),
+            ("view", "stare", Reason::UnknownKind),
+            ("\"user_id\":1,", "", Reason::MissingField),
+            ("2000", "2001", Reason::TimestampOutOfRange),
+            ("\"user_id\":1", "\"user_id\":\"one\"", Reason::WrongType),
+        ] {
+            assert_eq!(
+                reason(Some(text.replace(from, to).as_bytes())),
+                Some(expected),
+                "{to}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_carries_origin_key_and_bytes() {
+        let record = RawRecord {
+            topic: Topic::Interactions,
+            partition: 3,
+            offset: 7,
+            timestamp_ms: -1,
+            key: Some(b"k".to_vec()),
+            value: Some(b"\xff\x00".to_vec()),
+        };
+        let judged = judge(record, 5, Limits::default());
+        let Verdict::Refused(refusal) = &judged.verdict else {
+            panic!("accepted")
+        };
+        let letter = refusal.dead_letter(&judged.record, 5);
+        assert_eq!(
+            (letter.topic.as_str(), letter.partition, letter.offset),
+            ("interactions", 3, 7)
+        );
+        assert_eq!(letter.key, Some(Bytes64(b"k".to_vec())));
+        assert_eq!(letter.payload, Bytes64(b"\xff\x00".to_vec()));
+    }
+}

@@ -1,0 +1,328 @@
+//! The handler that ties fold, stores, triggers and bus together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use marquee_runtime::Clock;
+use marquee_runtime::bus::{Handler, RawRecord, Start};
+use marquee_schemas::{Limits, Topic};
+
+use crate::{
+    Applied, Catalogue, Config, Counters, CrashPoint, Error, Faults, Judged, NoFaults, PartitionTotals, Sink,
+    Store, StoreOptions, Triggers, Verdict, judge,
+};
+
+/// Records below which another thread costs more than it saves.
+const PARALLEL_FROM: usize = 256;
+
+/// Folds batches of the `interactions` topic, whatever drives it.
+///
+/// The order of a batch: judge; commit per partition; decide about retraining; publish. What is committed but not
+/// published when the process dies is published after the next start, before anything else is taken in.
+#[derive(Debug)]
+pub struct Processor<C, S> {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    catalogue: C,
+    sink: S,
+    faults: Arc<dyn Faults>,
+    stores: BTreeMap<i32, Store>,
+    triggers: Triggers,
+    /// Something may be left over from an earlier life.
+    unsettled: bool,
+    catalogue_read_ms: i64,
+}
+
+/// What a processor had done when it was closed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Counters by partition.
+    pub partitions: BTreeMap<i32, Counters>,
+}
+
+impl<C: Catalogue, S: Sink> Processor<C, S> {
+    /// A processor without partitions; creates the state folder.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings that cannot work, [`Error::Folder`] and [`Error::Store`] if the folder or the
+    /// triggers' file cannot be used.
+    pub fn new(config: Config, clock: Arc<dyn Clock>, catalogue: C, sink: S) -> Result<Self, Error> {
+        config.check()?;
+        std::fs::create_dir_all(&config.state_dir).map_err(|source| Error::Folder {
+            path: config.state_dir.clone(),
+            source,
+        })?;
+        let triggers = Triggers::open(&config.state_dir, config.triggers)?;
+        Ok(Self {
+            config,
+            clock,
+            catalogue,
+            sink,
+            faults: Arc::new(NoFaults),
+            stores: BTreeMap::new(),
+            triggers,
+            unsettled: false,
+            catalogue_read_ms: 0,
+        })
+    }
+
+    /// The same with faults injected.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Arc<dyn Faults>) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// The stores of the partitions assigned at the moment.
+    #[must_use]
+    pub fn stores(&self) -> &BTreeMap<i32, Store> {
+        &self.stores
+    }
+
+    /// Closes all files.
+    ///
+    /// # Errors
+    /// The first file that cannot be written; the state is safe all the same.
+    pub fn close(mut self) -> Result<Summary, Error> {
+        let mut summary = Summary::default();
+        for (partition, store) in std::mem::take(&mut self.stores) {
+            summary.partitions.insert(partition, store.counters().clone());
+            self.close_store(store)?;
+        }
+        Ok(summary)
+    }
+
+    fn close_store(&mut self, store: Store) -> Result<(), Error> {
+        log_counters(store.partition(), store.counters());
+        self.triggers
+            .remember(store.partition(), PartitionTotals::of(store.counters()))?;
+        store.close()
+    }
+
+    fn judge_all(&self, records: BTreeMap<i32, Vec<RawRecord>>, now_ms: i64) -> BTreeMap<i32, Vec<Judged>> {
+        let limits = Limits {
+            max_future_ms: self.config.max_future_ms,
+        };
+        let count: usize = records.values().map(Vec::len).sum();
+        in_parallel(records, count >= PARALLEL_FROM, |(partition, records)| {
+            let judged = records
+                .into_iter()
+                .map(|record| judge(record, now_ms, limits))
+                .collect();
+            (partition, judged)
+        })
+        .into_iter()
+        .collect()
+    }
+
+    /// Whether an event is about a movie that the catalogue does not hold.
+    fn misses_a_movie(&self, judged: &BTreeMap<i32, Vec<Judged>>) -> bool {
+        judged.values().flatten().any(|judged| match &judged.verdict {
+            Verdict::Valid(event) => event
+                .movie_id
+                .is_some_and(|movie| self.catalogue.genres(movie).is_none()),
+            Verdict::Refused(_) => false,
+        })
+    }
+
+    fn refresh_catalogue(&mut self) -> Result<bool, Error> {
+        self.catalogue_read_ms = self.clock.now_ms();
+        self.catalogue.refresh()
+    }
+
+    fn apply_all(&mut self, mut judged: BTreeMap<i32, Vec<Judged>>, now_ms: i64) -> Result<(), Error> {
+        let Self {
+            stores,
+            catalogue,
+            faults,
+            ..
+        } = self;
+        let work: Vec<(&mut Store, Vec<Judged>)> = stores
+            .iter_mut()
+            .filter_map(|(partition, store)| Some((store, judged.remove(partition)?)))
+            .collect();
+        let (catalogue, faults): (&C, &dyn Faults) = (catalogue, &**faults);
+        // In parallel also when small: each commit waits for the disk.
+        for outcome in in_parallel(work, true, |(store, records)| {
+            let applied = store.apply(&records, catalogue, now_ms, faults)?;
+            Ok::<_, Error>((store.partition(), applied, store.next_offset()))
+        }) {
+            let (partition, applied, next) = outcome?;
+            log_batch(partition, &applied, next);
+        }
+        Ok(())
+    }
+
+    /// Decides about retraining and publishes everything outstanding. `false` if the processor is stopping and the
+    /// broker is away: it stays in the outbox.
+    fn settle(&mut self) -> Result<bool, Error> {
+        let totals = self
+            .stores
+            .iter()
+            .map(|(&partition, store)| (partition, PartitionTotals::of(store.counters())))
+            .collect();
+        self.triggers
+            .evaluate(&totals, self.clock.now_ms(), &*self.faults)?;
+        let waiting: Vec<&Store> = self
+            .stores
+            .values()
+            .filter(|store| store.has_outgoing())
+            .collect();
+        let mut outgoing = Vec::new();
+        for records in in_parallel(waiting, true, Store::outgoing) {
+            outgoing.append(&mut records?);
+        }
+        // After the features that they speak of.
+        outgoing.append(&mut self.triggers.outgoing());
+        if outgoing.is_empty() {
+            self.unsettled = false;
+            return Ok(true);
+        }
+        self.faults.pass(CrashPoint::BeforePublish)?;
+        if !self.sink.publish(&outgoing)? {
+            self.unsettled = true;
+            return Ok(false);
+        }
+        self.faults.pass(CrashPoint::AfterPublish)?;
+        for store in self.stores.values_mut() {
+            store.published();
+        }
+        self.triggers.published()?;
+        self.unsettled = false;
+        Ok(true)
+    }
+}
+
+impl<C: Catalogue, S: Sink> Handler for Processor<C, S> {
+    type Error = Error;
+
+    fn assigned(&mut self, topic: Topic, partitions: &[i32]) -> Result<BTreeMap<i32, Start>, Error> {
+        if topic != Topic::Interactions {
+            return Ok(BTreeMap::new());
+        }
+        self.refresh_catalogue()?;
+        let options = StoreOptions {
+            dedupe_window_events: self.config.dedupe_window_events,
+            cache_bytes: self.config.cache_bytes_per_partition,
+        };
+        let mut starts = BTreeMap::new();
+        for &partition in partitions {
+            if !self.stores.contains_key(&partition) {
+                let store = Store::open(&self.config.state_dir, partition, options)?;
+                self.stores.insert(partition, store);
+            }
+            let next = self.stores.get(&partition).and_then(Store::next_offset);
+            tracing::info!(
+                kafka.topic = %topic,
+                kafka.partition = partition,
+                kafka.offset = next,
+                "feature store opened"
+            );
+            starts.insert(partition, next.map_or(Start::Earliest, Start::At));
+        }
+        // Published with the next batch or tick: a rebalance must not wait for acknowledgements.
+        self.unsettled = true;
+        Ok(starts)
+    }
+
+    fn revoked(&mut self, topic: Topic, partitions: &[i32]) {
+        if topic != Topic::Interactions {
+            return;
+        }
+        for partition in partitions {
+            if let Some(store) = self.stores.remove(partition)
+                && let Err(error) = self.close_store(store)
+            {
+                tracing::warn!(%error, kafka.partition = partition, "closing a feature store");
+            }
+        }
+    }
+
+    fn handle(&mut self, batch: Vec<RawRecord>) -> Result<(), Error> {
+        if self.unsettled && !self.settle()? {
+            return Ok(());
+        }
+        let now_ms = self.clock.now_ms();
+        let mut records: BTreeMap<i32, Vec<RawRecord>> = BTreeMap::new();
+        for record in batch {
+            // Read before a rebalance that took its partition away: the new owner reads it, too.
+            if record.topic == Topic::Interactions && self.stores.contains_key(&record.partition) {
+                records.entry(record.partition).or_default().push(record);
+            }
+        }
+        let judged = self.judge_all(records, now_ms);
+        // A movie may have been published just before its first interaction.
+        if self.misses_a_movie(&judged) && !self.refresh_catalogue()? {
+            return Ok(());
+        }
+        self.apply_all(judged, now_ms)?;
+        // A refusal to publish means that the process is stopping; the effect is durable.
+        let _settled = self.settle()?;
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), Error> {
+        if self.unsettled {
+            let _settled = self.settle()?;
+        }
+        if self.clock.now_ms().saturating_sub(self.catalogue_read_ms) >= self.config.catalogue_refresh_ms {
+            let _read = self.refresh_catalogue()?;
+        }
+        Ok(())
+    }
+}
+
+/// Maps items, each on a thread of its own if that is wanted and there are several. A panic is passed on.
+fn in_parallel<T: Send, R: Send>(
+    items: impl IntoIterator<Item = T>,
+    wanted: bool,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    let items: Vec<T> = items.into_iter().collect();
+    if !wanted || items.len() < 2 {
+        return items.into_iter().map(work).collect();
+    }
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = items
+            .into_iter()
+            .map(|item| scope.spawn(move || work(item)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    })
+}
+
+fn log_batch(partition: i32, applied: &Applied, next_offset: Option<i64>) {
+    tracing::debug!(
+        kafka.topic = %Topic::Interactions,
+        kafka.partition = partition,
+        kafka.offset = next_offset,
+        applied = applied.applied,
+        duplicate = applied.duplicate,
+        dead_lettered = applied.dead_lettered,
+        redelivered = applied.redelivered,
+        "batch folded"
+    );
+}
+
+fn log_counters(partition: i32, counters: &Counters) {
+    tracing::info!(
+        kafka.topic = %Topic::Interactions,
+        kafka.partition = partition,
+        kafka.offset = counters.next_offset(),
+        records = counters.records(),
+        applied = counters.applied,
+        duplicate = counters.duplicate,
+        dead_lettered = counters.refused(),
+        late = counters.late,
+        reconcile = counters.reconcile(),
+        "feature store closed"
+    );
+}

@@ -1,0 +1,280 @@
+//! Folding one batch in memory: every key is read once, however often the batch touches it, and written once.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use marquee_schemas::{FeatureKey, HISTORY_CHUNK_LEN, Interaction, MovieId, Reason, Record, UserId, encode};
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use super::dedupe::{Fresh, Window, Written, hashed};
+use super::history::{ChunkBytes, chunk_of};
+use super::outbox::Row;
+use super::progress::Counters;
+use super::tables::{EVENT_IDS, GENRES, HISTORY, MOVIES, OUTBOX, PROGRESS, USERS};
+use crate::{Catalogue, Genre, Judged, MovieState, Refusal, UserState, Verdict};
+
+/// The names of genres by number. Numbers are given in the order of first use, so they follow from the log.
+#[derive(Debug, Clone, Default)]
+pub(super) struct GenreBook {
+    pub(super) names: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, Genre>,
+}
+
+impl GenreBook {
+    pub(super) fn load(table: &impl ReadableTable<u32, &'static str>) -> Result<Self, redb::Error> {
+        let mut book = Self::default();
+        for row in table.iter()? {
+            let (_, name) = row?;
+            book.number(&Arc::from(name.value()));
+        }
+        Ok(book)
+    }
+
+    fn number(&mut self, name: &Arc<str>) -> Genre {
+        if let Some(&known) = self.numbers.get(name) {
+            return known;
+        }
+        let genre = Genre(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
+        self.names.push(Arc::clone(name));
+        self.numbers.insert(Arc::clone(name), genre);
+        genre
+    }
+}
+
+#[derive(Debug)]
+struct UserWork {
+    state: UserState,
+    /// The chunks that this batch touches, oldest first.
+    chunks: Vec<(u32, ChunkBytes)>,
+}
+
+#[derive(Debug)]
+struct MovieWork {
+    state: MovieState,
+    genres: Vec<Genre>,
+}
+
+/// A batch being folded.
+#[derive(Debug)]
+pub(super) struct Batch<'a> {
+    now_ms: i64,
+    window: &'a Window,
+    pub(super) counters: Counters,
+    book: GenreBook,
+    genres_before: usize,
+    applied_before: u64,
+    fresh: Fresh,
+    users: HashMap<UserId, UserWork>,
+    movies: HashMap<MovieId, MovieWork>,
+    letters: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) redelivered: u64,
+}
+
+/// What the store takes over once the batch is committed.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) counters: Counters,
+    pub(super) book: GenreBook,
+    pub(super) written: Written,
+    /// Whether the batch left a row in the outbox.
+    pub(super) outbox: bool,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(now_ms: i64, window: &'a Window, counters: &Counters, book: &GenreBook) -> Self {
+        Self {
+            now_ms,
+            window,
+            counters: counters.clone(),
+            book: book.clone(),
+            genres_before: book.names.len(),
+            applied_before: counters.applied,
+            fresh: Fresh::default(),
+            users: HashMap::new(),
+            movies: HashMap::new(),
+            letters: Vec::new(),
+            redelivered: 0,
+        }
+    }
+
+    /// Folds records in offset order.
+    pub(super) fn fold(
+        &mut self,
+        txn: &WriteTransaction,
+        records: &[Judged],
+        catalogue: &dyn Catalogue,
+    ) -> Result<(), redb::Error> {
+        let users = txn.open_table(USERS)?;
+        let history = txn.open_table(HISTORY)?;
+        let movies = txn.open_table(MOVIES)?;
+        for judged in records {
+            let offset = judged.record.offset;
+            if self.counters.next_offset().is_some_and(|next| offset < next) {
+                self.redelivered += 1;
+                continue;
+            }
+            self.counters.advance(offset);
+            let event = match &judged.verdict {
+                Verdict::Valid(event) => event,
+                Verdict::Refused(refusal) => {
+                    self.refuse(judged, refusal);
+                    continue;
+                }
+            };
+            let id = hashed(&event.event_id);
+            if self.window.is_repeat(&self.fresh, id, self.counters.applied) {
+                self.counters.duplicate += 1;
+                continue;
+            }
+            let about = match event.movie_id {
+                None => None,
+                Some(movie) => match catalogue.genres(movie) {
+                    Some(genres) => Some((movie, genres)),
+                    None => {
+                        self.refuse(judged, &unknown_movie(movie));
+                        continue;
+                    }
+                },
+            };
+            self.fresh.insert(id, self.counters.applied);
+            self.counters.applied += 1;
+            self.apply(event, offset, about, &users, &history, &movies)?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, judged: &Judged, refusal: &Refusal) {
+        *self.counters.dead_lettered.entry(refusal.reason).or_default() += 1;
+        let letter = refusal.dead_letter(&judged.record, self.now_ms);
+        self.letters.push((letter.key(), encode(&letter)));
+    }
+
+    fn apply(
+        &mut self,
+        event: &Interaction,
+        offset: i64,
+        about: Option<(MovieId, &[Arc<str>])>,
+        users: &Table<'_, u64, &'static [u8]>,
+        history: &Table<'_, (u64, u32), &'static [u8]>,
+        movies: &Table<'_, u32, &'static [u8]>,
+    ) -> Result<(), redb::Error> {
+        let user = match self.users.entry(event.user_id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(UserWork {
+                state: match users.get(event.user_id.0)? {
+                    Some(bytes) => UserState::decode(bytes.value())?,
+                    None => UserState::default(),
+                },
+                chunks: Vec::new(),
+            }),
+        };
+        self.counters.late += u64::from(user.state.is_late(event.timestamp));
+        let Some((movie, genres)) = about.filter(|_| event.kind.is_history()) else {
+            user.state.apply(event, offset, &[]);
+            return Ok(());
+        };
+        let work = match self.movies.entry(movie) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(MovieWork {
+                state: match movies.get(movie.0)? {
+                    Some(bytes) => MovieState::decode(bytes.value())?,
+                    None => MovieState::default(),
+                },
+                genres: genres.iter().map(|name| self.book.number(name)).collect(),
+            }),
+        };
+        work.state.apply(event);
+        user.state.apply(event, offset, &work.genres);
+        self.counters.history += 1;
+        self.counters.history_users += u64::from(user.state.history_len == 1);
+        user.append(event, movie, history)
+    }
+
+    /// Writes everything into `txn`, which is not yet committed.
+    pub(super) fn write(self, txn: &WriteTransaction, outbox_row: u64) -> Result<Done, redb::Error> {
+        let mut keys = Vec::with_capacity(2 * self.users.len() + self.movies.len());
+        // Sorted, so that neighbours in the tree are written together.
+        let mut users: Vec<_> = self.users.into_iter().collect();
+        users.sort_unstable_by_key(|&(user, _)| user);
+        let mut movies: Vec<_> = self.movies.into_iter().collect();
+        movies.sort_unstable_by_key(|&(movie, _)| movie);
+
+        let mut table = txn.open_table(USERS)?;
+        for (user, work) in &users {
+            table.insert(user.0, work.state.encode().as_slice())?;
+            keys.push(FeatureKey::User(*user));
+        }
+        let mut table = txn.open_table(HISTORY)?;
+        for (user, work) in &users {
+            for (chunk, bytes) in &work.chunks {
+                table.insert((user.0, *chunk), bytes.as_bytes())?;
+                keys.push(FeatureKey::History(*user, *chunk));
+            }
+        }
+        let mut table = txn.open_table(MOVIES)?;
+        for (movie, work) in &movies {
+            table.insert(movie.0, work.state.encode().as_slice())?;
+            keys.push(FeatureKey::Movie(*movie));
+        }
+        let mut table = txn.open_table(GENRES)?;
+        for (number, name) in (0..).zip(&self.book.names).skip(self.genres_before) {
+            table.insert(number, &**name)?;
+        }
+        let written = self
+            .window
+            .write(&mut txn.open_table(EVENT_IDS)?, self.fresh, self.applied_before)?;
+        let row = Row {
+            keys,
+            letters: self.letters,
+        };
+        let outbox = row != Row::default();
+        if outbox {
+            txn.open_table(OUTBOX)?
+                .insert(outbox_row, row.encode().as_slice())?;
+        }
+        txn.open_table(PROGRESS)?
+            .insert("", self.counters.encode().as_slice())?;
+        Ok(Done {
+            counters: self.counters,
+            book: self.book,
+            written,
+            outbox,
+        })
+    }
+}
+
+impl UserWork {
+    /// Appends the event, already applied to the state, to the chunk that its number belongs to.
+    fn append(
+        &mut self,
+        event: &Interaction,
+        movie: MovieId,
+        history: &Table<'_, (u64, u32), &'static [u8]>,
+    ) -> Result<(), redb::Error> {
+        let entry = self.state.history_len - 1;
+        let chunk = chunk_of(entry);
+        if self.chunks.last().is_none_or(|&(last, _)| last != chunk) {
+            let bytes = if entry.is_multiple_of(HISTORY_CHUNK_LEN) {
+                ChunkBytes::empty()
+            } else {
+                match history.get((event.user_id.0, chunk))? {
+                    Some(stored) => ChunkBytes::stored(stored.value())?,
+                    None => return Err(crate::wire::corrupt("history: a chunk is missing")),
+                }
+            };
+            self.chunks.push((chunk, bytes));
+        }
+        if let Some((_, bytes)) = self.chunks.last_mut() {
+            bytes.push(event, movie, self.state.seq);
+        }
+        Ok(())
+    }
+}
+
+fn unknown_movie(movie: MovieId) -> Refusal {
+    Refusal {
+        reason: Reason::UnknownMovie,
+        detail: format!("movie {movie} is not in the catalogue"),
+    }
+}

@@ -1,0 +1,234 @@
+//! Reading the state as of one commit.
+
+use std::path::{Path, PathBuf};
+
+use marquee_runtime::bus::Outgoing;
+use marquee_schemas::{
+    FeatureKey, FeatureRecord, HistoryChunk, HistoryEntry, MovieFeatures, MovieId, Topic, UserFeatures,
+    UserId, encode,
+};
+use redb::{ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
+use sha2::{Digest, Sha256};
+
+use super::batch::GenreBook;
+use super::outbox::{Row, letter};
+use super::progress::Counters;
+use super::tables::{EVENT_IDS, GENRES, HISTORY, MOVIES, OUTBOX, PROGRESS, USERS};
+use super::{dedupe, history};
+use crate::{Error, MovieState, UserState};
+
+/// One partition's state as of one commit; later commits do not change it.
+pub struct Snapshot {
+    path: PathBuf,
+    partition: i32,
+    counters: Counters,
+    book: GenreBook,
+    users: ReadOnlyTable<u64, &'static [u8]>,
+    history: ReadOnlyTable<(u64, u32), &'static [u8]>,
+    movies: ReadOnlyTable<u32, &'static [u8]>,
+    txn: ReadTransaction,
+    /// Dropped last: a transaction ends with its database.
+    keep: Option<ReadOnlyDatabase>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("path", &self.path)
+            .field("counters", &self.counters)
+            .field("read_only", &self.keep.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Snapshot {
+    pub(super) fn of(db: &impl ReadableDatabase, path: &Path, partition: i32) -> Result<Self, Error> {
+        Self::read(db, path, partition).map_err(Error::store(path))
+    }
+
+    fn read(db: &impl ReadableDatabase, path: &Path, partition: i32) -> Result<Self, redb::Error> {
+        let txn = db.begin_read()?;
+        Ok(Self {
+            path: path.to_owned(),
+            partition,
+            counters: match txn.open_table(PROGRESS)?.get("")? {
+                Some(bytes) => Counters::decode(bytes.value())?,
+                None => Counters::default(),
+            },
+            book: GenreBook::load(&txn.open_table(GENRES)?)?,
+            users: txn.open_table(USERS)?,
+            history: txn.open_table(HISTORY)?,
+            movies: txn.open_table(MOVIES)?,
+            txn,
+            keep: None,
+        })
+    }
+
+    /// Opens a file that no process has open, without changing it.
+    pub(super) fn read_only(path: &Path, partition: i32) -> Result<Self, Error> {
+        let db = ReadOnlyDatabase::open(path).map_err(|e| Error::store(path)(e.into()))?;
+        let mut snapshot = Self::of(&db, path, partition)?;
+        snapshot.keep = Some(db);
+        Ok(snapshot)
+    }
+
+    /// The partition.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Offsets and counts.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// A user's features, if the user is known to this partition.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn user(&self, user: UserId) -> Result<Option<UserFeatures>, Error> {
+        self.user_features(user).map_err(Error::store(&self.path))
+    }
+
+    /// A user's whole history, in the order it was applied; empty for an unknown user.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn user_history(&self, user: UserId) -> Result<Vec<HistoryEntry>, Error> {
+        self.history_of(user).map_err(Error::store(&self.path))
+    }
+
+    /// What this partition knows of a movie.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn movie(&self, movie: MovieId) -> Result<Option<MovieFeatures>, Error> {
+        self.movie_features(movie).map_err(Error::store(&self.path))
+    }
+
+    /// Every user known to this partition, ascending.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn users(&self) -> Result<Vec<UserId>, Error> {
+        let all = || -> Result<Vec<UserId>, redb::Error> {
+            let mut users = Vec::new();
+            for row in self.users.iter()? {
+                users.push(UserId(row?.0.value()));
+            }
+            Ok(users)
+        };
+        all().map_err(Error::store(&self.path))
+    }
+
+    /// A SHA-256 over the logical state, in hexadecimal: users, histories and movies as their changelog records,
+    /// offsets and counts, and the window of event ids of the given size. Not covered: the outbox, and how the file
+    /// happens to be laid out. Two folds of the same log, with the same catalogue and window, have the same hash
+    /// however the log was cut into batches and however often it was interrupted.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn state_hash(&self, dedupe_window_events: u64) -> Result<String, Error> {
+        self.hash(dedupe_window_events).map_err(Error::store(&self.path))
+    }
+
+    fn hash(&self, window: u64) -> Result<String, redb::Error> {
+        let mut hasher = Sha256::new();
+        let mut section = |name: &str, bytes: &[u8]| {
+            hasher.update(name.as_bytes());
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        section("counters", &self.counters.encode());
+        for row in self.users.iter()? {
+            let (user, bytes) = row?;
+            let features = UserState::decode(bytes.value())?.features(UserId(user.value()), &self.book.names);
+            section("user", &encode(&FeatureRecord::User(features)));
+        }
+        for row in self.history.iter()? {
+            let (key, bytes) = row?;
+            let (user, chunk) = key.value();
+            let chunk = history::decode(UserId(user), chunk, bytes.value())?;
+            section("history", &encode(&FeatureRecord::History(chunk)));
+        }
+        for row in self.movies.iter()? {
+            let (movie, bytes) = row?;
+            let features = MovieState::decode(bytes.value())?.features(MovieId(movie.value()));
+            section("movie", &encode(&FeatureRecord::Movie(features)));
+        }
+        let ids = dedupe::stored_ids(&self.txn.open_table(EVENT_IDS)?, self.counters.applied, window)?;
+        for id in ids {
+            section("id", &id.to_le_bytes());
+        }
+        Ok(hasher
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect())
+    }
+
+    fn user_features(&self, user: UserId) -> Result<Option<UserFeatures>, redb::Error> {
+        match self.users.get(user.0)? {
+            Some(bytes) => Ok(Some(
+                UserState::decode(bytes.value())?.features(user, &self.book.names),
+            )),
+            None => Ok(None),
+        }
+    }
+
+    fn movie_features(&self, movie: MovieId) -> Result<Option<MovieFeatures>, redb::Error> {
+        match self.movies.get(movie.0)? {
+            Some(bytes) => Ok(Some(MovieState::decode(bytes.value())?.features(movie))),
+            None => Ok(None),
+        }
+    }
+
+    fn chunk(&self, user: UserId, chunk: u32) -> Result<Option<HistoryChunk>, redb::Error> {
+        match self.history.get((user.0, chunk))? {
+            Some(bytes) => Ok(Some(history::decode(user, chunk, bytes.value())?)),
+            None => Ok(None),
+        }
+    }
+
+    fn history_of(&self, user: UserId) -> Result<Vec<HistoryEntry>, redb::Error> {
+        let mut entries = Vec::new();
+        for row in self.history.range((user.0, 0)..=(user.0, u32::MAX))? {
+            let (key, bytes) = row?;
+            entries.extend(history::decode(user, key.value().1, bytes.value())?.entries);
+        }
+        Ok(entries)
+    }
+
+    /// What the outbox rows from `first` on have to say: changelog records of all keys they touch, each key once,
+    /// then dead letters.
+    pub(super) fn outgoing(&self, first: u64) -> Result<Vec<Outgoing>, redb::Error> {
+        let mut keys = Vec::new();
+        let mut letters = Vec::new();
+        for row in self.txn.open_table(OUTBOX)?.range(first..)? {
+            let row = Row::decode(row?.1.value())?;
+            keys.extend(row.keys);
+            letters.extend(row.letters.into_iter().map(|(key, value)| letter(key, value)));
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        let mut outgoing = Vec::with_capacity(keys.len() + letters.len());
+        for key in keys {
+            let record = match key {
+                FeatureKey::User(user) => self.user_features(user)?.map(FeatureRecord::User),
+                FeatureKey::History(user, chunk) => self.chunk(user, chunk)?.map(FeatureRecord::History),
+                FeatureKey::Movie(movie) => self.movie_features(movie)?.map(FeatureRecord::Movie),
+            };
+            outgoing.push(Outgoing {
+                topic: Topic::Features,
+                partition: Some(self.partition),
+                key: key.to_string().into_bytes(),
+                // A key that is no longer there goes out as its tombstone.
+                value: record.as_ref().map(encode),
+            });
+        }
+        outgoing.extend(letters);
+        Ok(outgoing)
+    }
+}

@@ -1,0 +1,66 @@
+//! The layout of `features-<partition>.redb`.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `meta` | `format`, `partition` | little-endian `u32` |
+//! | `progress` | `""` | [`super::Counters`]: offsets and counts |
+//! | `users` | user id, `u64` | [`crate::UserState`] |
+//! | `history` | user id, `u64`; chunk, `u32` | up to 64 entries, see `history.rs` |
+//! | `movies` | movie id, `u32` | [`crate::MovieState`] |
+//! | `genres` | number, `u32` | the genre's name |
+//! | `event_ids` | segment, `u64` | up to 128 hashed event ids, see `dedupe.rs` |
+//! | `outbox` | batch, `u64` | what is still to be published, see `outbox.rs` |
+//!
+//! Every value begins with a version byte of its own, so that a new layout of one kind of value is read beside the
+//! old one and written in its place when the key is next touched. `meta/format` counts changes that need the whole
+//! file rewritten; [`migrate`] is where such a rewrite belongs. New features are new tables: an older file simply
+//! lacks them until it is opened.
+
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
+
+use crate::wire::corrupt;
+
+pub(super) const META: TableDefinition<'static, &str, u32> = TableDefinition::new("meta");
+pub(super) const PROGRESS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("progress");
+pub(super) const USERS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("users");
+pub(super) const HISTORY: TableDefinition<'static, (u64, u32), &[u8]> = TableDefinition::new("history");
+pub(super) const MOVIES: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("movies");
+pub(super) const GENRES: TableDefinition<'static, u32, &str> = TableDefinition::new("genres");
+pub(super) const EVENT_IDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("event_ids");
+pub(super) const OUTBOX: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("outbox");
+
+/// The format this build writes.
+const FORMAT: u32 = 1;
+
+/// Creates what is missing and brings an older file up to date; the inner error says why it cannot be used.
+pub(super) fn migrate(txn: &WriteTransaction, partition: i32) -> Result<Result<(), String>, redb::Error> {
+    let mut meta = txn.open_table(META)?;
+    let found = meta.get("format")?.map(|guard| guard.value());
+    match found {
+        None => {
+            meta.insert("format", FORMAT)?;
+            meta.insert("partition", partition.cast_unsigned())?;
+        }
+        Some(FORMAT) => {}
+        Some(other) => {
+            return Ok(Err(format!("format {other}, this build reads {FORMAT}")));
+        }
+    }
+    let owner = meta.get("partition")?.map(|guard| guard.value().cast_signed());
+    match owner {
+        Some(owner) if owner == partition => {}
+        Some(owner) => {
+            return Ok(Err(format!("state of partition {owner}, wanted is {partition}")));
+        }
+        None => return Err(corrupt("meta")),
+    }
+    drop(meta);
+    txn.open_table(PROGRESS)?;
+    txn.open_table(USERS)?;
+    txn.open_table(HISTORY)?;
+    txn.open_table(MOVIES)?;
+    txn.open_table(GENRES)?;
+    txn.open_table(EVENT_IDS)?;
+    txn.open_table(OUTBOX)?;
+    Ok(Ok(()))
+}
