@@ -1,1 +1,25 @@
-//! marquee-testkit
+//! What tests across services share: brokers that can be stopped and restarted in the middle of a test, child
+//! processes that cannot be left behind, foreign Kafka clients, and waiting for a condition without fixed sleeps.
+//!
+//! Two brokers stand behind one type, [`Broker`]: the embedded one and a real Apache Kafka. A suite written against
+//! it runs over both.
+
+mod broker;
+mod cache;
+mod embedded;
+mod foreign;
+mod group;
+pub mod kafka;
+mod process;
+mod require;
+mod wait;
+
+pub use broker::Broker;
+pub use cache::cache_dir;
+pub use embedded::EmbeddedServer;
+pub use foreign::{Foreign, kcat, python};
+pub use group::commit_group_offset;
+pub use kafka::KafkaServer;
+pub use process::Guarded;
+pub use require::{Unavailable, required};
+pub use wait::{eventually, eventually_async};

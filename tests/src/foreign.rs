@@ -1,0 +1,128 @@
+//! Kafka clients that are not ours: `kcat`, and Python's `confluent-kafka`. The scripts lie in `tests/foreign/` and are
+//! those that the README shows.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::{Unavailable, cache};
+
+/// The Python packages, by exact version, so that the cache follows a change.
+const REQUIREMENTS: &str = "confluent-kafka==2.16.1";
+
+/// Both foreign clients, ready to run.
+#[derive(Debug, Clone)]
+pub struct Foreign {
+    python: PathBuf,
+    scripts: PathBuf,
+}
+
+/// Whether `kcat` is installed (Debian's package of the same name).
+///
+/// # Errors
+/// [`Unavailable`] where it is not.
+pub fn kcat() -> Result<(), Unavailable> {
+    cache::run(Command::new("kcat").arg("-V"))
+        .map(drop)
+        .map_err(|why| Unavailable::new("kcat", why))
+}
+
+/// A Python with `confluent-kafka`, in a virtual environment in the cache.
+///
+/// # Errors
+/// [`Unavailable`] without Python 3, its `venv` module, or the package.
+pub fn python() -> Result<PathBuf, Unavailable> {
+    cache::filled("Python's confluent-kafka", "python", REQUIREMENTS, |folder| {
+        cache::run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
+        cache::run(
+            Command::new(folder.join("bin/python"))
+                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+                .arg(REQUIREMENTS),
+        )?;
+        Ok(())
+    })
+    .map(|folder| folder.join("bin/python"))
+}
+
+impl Foreign {
+    /// Set to `1`, it makes tests that need foreign clients fail where they would be skipped.
+    pub const REQUIRE: &'static str = "MARQUEE_REQUIRE_FOREIGN";
+
+    /// Finds or prepares both.
+    ///
+    /// # Errors
+    /// [`Unavailable`] where one is missing.
+    pub fn find() -> Result<Self, Unavailable> {
+        kcat()?;
+        Ok(Self {
+            python: python()?,
+            scripts: Path::new(env!("CARGO_MANIFEST_DIR")).join("foreign"),
+        })
+    }
+
+    /// `produce.sh`: publishes `user_id|JSON` lines to `interactions` with kcat.
+    ///
+    /// # Errors
+    /// What kcat said.
+    pub fn kcat_produce(&self, brokers: &str, lines: &str) -> Result<(), String> {
+        let mut child = Command::new("sh")
+            .arg(self.scripts.join("produce.sh"))
+            .arg(brokers)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| e.to_string())?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(lines.as_bytes()).map_err(|e| e.to_string())?;
+        }
+        let output = child.wait_with_output().map_err(|e| e.to_string())?;
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    /// `consume.sh`: every record of `request-logs`, one a line, read with kcat.
+    ///
+    /// # Errors
+    /// What kcat said.
+    pub fn kcat_consume(&self, brokers: &str) -> Result<String, String> {
+        cache::run(
+            Command::new("sh")
+                .arg(self.scripts.join("consume.sh"))
+                .arg(brokers),
+        )
+    }
+
+    /// `produce.py`: publishes one rating with `confluent-kafka` and returns the JSON that it sent.
+    ///
+    /// # Errors
+    /// What the script said.
+    pub fn python_produce(
+        &self,
+        brokers: &str,
+        user_id: u64,
+        movie_id: u32,
+        rating: f32,
+    ) -> Result<String, String> {
+        cache::run(
+            Command::new(&self.python)
+                .arg(self.scripts.join("produce.py"))
+                .arg(brokers)
+                .args([user_id.to_string(), movie_id.to_string(), rating.to_string()]),
+        )
+    }
+
+    /// `consume.py`: every record of `request-logs`, one a line, read with `confluent-kafka`.
+    ///
+    /// # Errors
+    /// What the script said.
+    pub fn python_consume(&self, brokers: &str) -> Result<String, String> {
+        cache::run(
+            Command::new(&self.python)
+                .arg(self.scripts.join("consume.py"))
+                .arg(brokers),
+        )
+    }
+}
