@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use marquee_models::als::{Als, AlsParams, AlsSolver};
-use marquee_models::bpr::{Bpr, BprParams};
+use marquee_models::bpr::{Bpr, BprParams, Negatives};
 use marquee_models::cosine::{Cosine, CosineParams};
 use marquee_models::ease::{Ease, EaseParams};
 use marquee_models::{HistoryItem, Interactions, Scorer, Scratch};
@@ -115,15 +115,19 @@ fn compare() -> Outcome<()> {
             figures.insert(format!("{model}_fold_in_microseconds"), fold_in.clone());
         }
     }
-    let cosine = worker("cosine", "64", "1", &split)?;
-    println!(
-        "cosine                    {:>7.2}s {:>38.4} {:>21.4}",
-        number(&cosine, "seconds")?,
-        number(&cosine, "ndcg")?,
-        number(&cosine, "recall")?,
-    );
-    figures.insert("cosine_seconds".into(), cosine["seconds"].clone());
-    figures.insert("cosine_ndcg_at_10".into(), cosine["ndcg"].clone());
+    // Without a peer: cosine with every neighbour kept, and BPR as the paper has it.
+    for (model, iterations) in [("cosine", "1"), ("bpr_uniform", "100")] {
+        let result = worker(model, "64", iterations, &split)?;
+        println!(
+            "{model:<14} {iterations:>10} {:>7.2}s {:>32.4} {:>21.4}",
+            number(&result, "seconds")?,
+            number(&result, "ndcg")?,
+            number(&result, "recall")?,
+        );
+        figures.insert(format!("{model}_seconds"), result["seconds"].clone());
+        figures.insert(format!("{model}_ndcg_at_10"), result["ndcg"].clone());
+        figures.insert(format!("{model}_recall_at_20"), result["recall"].clone());
+    }
     if !quick {
         growth(&split, &mut figures)?;
     }
@@ -220,29 +224,33 @@ fn work(model: &str, factors: usize, iterations: usize, source: &str) -> Outcome
         Some(pairs) => (simulated(pairs.parse()?)?, Vec::new()),
         None => read_split(source)?,
     };
-    let als = |solver| -> Outcome<AlsParams> {
-        Ok(AlsParams {
-            factors,
-            iterations,
-            regularization: 1.0,
-            alpha: 10.0,
-            solver,
-            ..AlsParams::default()
-        })
+    let als = |solver| AlsParams {
+        factors,
+        iterations,
+        regularization: 1.0,
+        alpha: 10.0,
+        solver,
+        ..AlsParams::default()
     };
     let begin = Instant::now();
     let fitted = match model {
         "als_cg" => {
-            let params = als(AlsSolver::ConjugateGradient { steps: 3 })?.check()?;
+            let params = als(AlsSolver::ConjugateGradient { steps: 3 }).check()?;
             Fitted::Als(Als::fit(&train, &params)?)
         }
-        "als_cholesky" => Fitted::Als(Als::fit(&train, &als(AlsSolver::Cholesky)?.check()?)?),
-        "bpr" => {
+        "als_cholesky" => Fitted::Als(Als::fit(&train, &als(AlsSolver::Cholesky).check()?)?),
+        // The peer draws its negatives by popularity; the paper, and our default, uniformly.
+        "bpr" | "bpr_uniform" => {
             let params = BprParams {
                 factors,
                 iterations,
                 learning_rate: 0.01,
                 regularization: 0.01,
+                negatives: if model == "bpr" {
+                    Negatives::Popular
+                } else {
+                    Negatives::Uniform
+                },
                 ..BprParams::default()
             };
             Fitted::Bpr(Bpr::fit(&train, &params.check()?)?)
@@ -253,7 +261,8 @@ fn work(model: &str, factors: usize, iterations: usize, source: &str) -> Outcome
         )?)),
         "cosine" => {
             let params = CosineParams {
-                neighbours: 200,
+                // On the real pairs all, as the literature's plain item-item model does.
+                neighbours: if test.is_empty() { 100 } else { train.items() },
                 shrinkage: 0.0,
             };
             Fitted::Other(Box::new(Cosine::fit(&train, &params.check()?)?))

@@ -17,6 +17,17 @@ use crate::kernels::score_rows;
 use crate::tensors::{Tensor, TensorMap};
 use crate::{Checked, Error, HistoryItem, Interactions, Scorer, Scratch};
 
+/// Where the unchosen item of a comparison is drawn from. Items that the user chose are drawn again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Negatives {
+    /// Every item alike, as in the paper: popular items rank high.
+    #[default]
+    Uniform,
+    /// As often as the item was chosen, as in the `implicit` library: popularity is learned away, so lists reach farther
+    /// into the catalogue and hit less often.
+    Popular,
+}
+
 /// Hyperparameters of [`Bpr`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BprParams {
@@ -28,6 +39,8 @@ pub struct BprParams {
     pub learning_rate: f32,
     /// L2 penalty on factors and biases.
     pub regularization: f32,
+    /// Distribution of the unchosen items.
+    pub negatives: Negatives,
     /// Seed of the initial factors, of the order of events and of the negatives.
     pub seed: u64,
 }
@@ -39,6 +52,7 @@ impl Default for BprParams {
             iterations: 100,
             learning_rate: 0.01,
             regularization: 0.01,
+            negatives: Negatives::Uniform,
             seed: 0,
         }
     }

@@ -85,8 +85,8 @@ impl Cosine {
         let lists: Vec<Vec<(u32, f32)>> = (0..items)
             .into_par_iter()
             .map_init(
-                || (vec![0.0_f32; items], Vec::new()),
-                |(products, touched), item| {
+                || (vec![0.0_f32; items], Vec::new(), Vec::new()),
+                |(products, touched, list), item| {
                     if let Some(users) = by_item.outer_view(item) {
                         for (user, &weight) in users.iter() {
                             let Some(row) = by_user.outer_view(user) else {
@@ -102,15 +102,13 @@ impl Cosine {
                         }
                     }
                     let norm = norms[item];
-                    let list = touched
-                        .drain(..)
-                        .filter_map(|other| {
-                            let product = std::mem::take(&mut products[other as usize]);
-                            let similarity = product / (norm * norms[other as usize] + params.shrinkage);
-                            (other as usize != item && similarity > 0.0).then_some((other, similarity))
-                        })
-                        .collect();
-                    nearest(list, params.neighbours)
+                    list.clear();
+                    list.extend(touched.drain(..).filter_map(|other| {
+                        let product = std::mem::take(&mut products[other as usize]);
+                        let similarity = product / (norm * norms[other as usize] + params.shrinkage);
+                        (other as usize != item && similarity > 0.0).then_some((other, similarity))
+                    }));
+                    nearest(list, params.neighbours).to_vec()
                 },
             )
             .collect();
@@ -203,14 +201,15 @@ impl Scorer for Cosine {
 }
 
 /// The `count` most similar entries in descending order, lower index first among equals.
-fn nearest(mut list: Vec<(u32, f32)>, count: usize) -> Vec<(u32, f32)> {
+fn nearest(list: &mut [(u32, f32)], count: usize) -> &[(u32, f32)] {
     let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     if list.len() > count {
         list.select_nth_unstable_by(count, order);
-        list.truncate(count);
     }
-    list.sort_unstable_by(order);
-    list
+    let kept = list.len().min(count);
+    let nearest = &mut list[..kept];
+    nearest.sort_unstable_by(order);
+    nearest
 }
 
 #[cfg(test)]

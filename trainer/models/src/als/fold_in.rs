@@ -44,17 +44,18 @@ impl FoldIn {
         let square = stride * stride;
         scratch.floats.clear();
         scratch.floats.extend_from_slice(&self.gram);
-        scratch.floats.resize(square + stride + 2 * PANEL * stride, 0.0);
+        let rows = events.min(PANEL);
+        scratch.floats.resize(square + stride + 2 * rows * stride, 0.0);
         let (matrix, rest) = scratch.floats.split_at_mut(square);
         let (vector, panels) = rest.split_at_mut(stride);
-        let (panel, scaled) = panels.split_at_mut(PANEL * stride);
-        let mut rows = history.iter().filter(known).peekable();
-        while rows.peek().is_some() {
+        let (panel, scaled) = panels.split_at_mut(rows * stride);
+        let mut entries = history.iter().filter(known).peekable();
+        while entries.peek().is_some() {
             let mut count = 0;
             let places = panel
                 .chunks_exact_mut(stride)
                 .zip(scaled.chunks_exact_mut(stride));
-            for ((place, scaled), entry) in places.zip(&mut rows) {
+            for ((place, scaled), entry) in places.zip(&mut entries) {
                 let row = self.items.row(entry.item);
                 let excess = excess(params, entry.weight.abs());
                 let whole = if entry.weight > 0.0 { 1.0 + excess } else { 0.0 };

@@ -36,7 +36,11 @@ impl Padded {
         let values = if factors == self.stride {
             self.values
         } else {
-            self.values.chunks_exact(self.stride).flat_map(|row| &row[..factors]).copied().collect()
+            self.values
+                .chunks_exact(self.stride)
+                .flat_map(|row| &row[..factors])
+                .copied()
+                .collect()
         };
         // The shape is an invariant; were it ever broken, the empty matrix would be refused downstream.
         Array2::from_shape_vec((rows, factors), values).unwrap_or_default()

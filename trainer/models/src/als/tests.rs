@@ -84,7 +84,9 @@ fn a_fold_in_of_the_training_history_solves_the_training_system() {
     };
     let items = Padded::from_array(&model.items);
     let mut users = Padded::from_array(&model.users);
-    HalfStep::new(matrix.by_user(), &items, &exact).solve(&mut users).unwrap();
+    HalfStep::new(matrix.by_user(), &items, &exact)
+        .solve(&mut users)
+        .unwrap();
     let users = users.into_array();
     for user in 0..20 {
         let history: Vec<_> = (matrix.by_user().outer_view(user).unwrap().indices().iter())

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::BprParams;
+use super::{BprParams, Negatives};
 use crate::Interactions;
 use crate::kernels::dot_in;
 use crate::matrix::SparseRows;
@@ -21,8 +21,14 @@ use crate::matrix::SparseRows;
 /// Blocks per side: a constant, so that the result does not depend on how many threads share them.
 const BLOCKS: usize = 8;
 
-/// Attempts to find an item that the user has not chosen; a user who chose nearly everything teaches little.
-const ATTEMPTS: usize = 4;
+/// Attempts to find an item that the user has not chosen; a user who chose nearly everything teaches little. Popular
+/// negatives get one, as in `implicit`: drawing again would favour less popular ones.
+const fn attempts(negatives: Negatives) -> usize {
+    match negatives {
+        Negatives::Uniform => 4,
+        Negatives::Popular => 1,
+    }
+}
 
 /// A share of the items, as dealt in this epoch.
 #[derive(Default)]
@@ -41,6 +47,7 @@ struct UserBlock {
     random: ChaCha8Rng,
     /// For each item block: (user, position of the item in its block).
     cells: [Vec<(u32, u32)>; BLOCKS],
+    chosen: PairFilter,
 }
 
 /// The state of the descent.
@@ -74,6 +81,7 @@ impl<'a> Trainer<'a> {
                     factors: factors[range.start * params.factors..range.end * params.factors].to_vec(),
                     random,
                     cells: Default::default(),
+                    chosen: PairFilter::default(),
                 }
             })
             .collect();
@@ -90,17 +98,17 @@ impl<'a> Trainer<'a> {
     /// One pass over all pairs.
     pub(super) fn epoch(&mut self) {
         let (mut item_blocks, places) = self.deal();
-        let (by_user, factors) = (self.by_user, self.params.factors);
+        let (by_user, params) = (self.by_user, self.params);
         self.user_blocks
             .par_iter_mut()
-            .for_each(|block| block.sort_pairs(by_user, &places, factors));
+            .for_each(|block| block.sort_pairs(by_user, &places, params.factors));
         for round in 0..BLOCKS {
             self.user_blocks
                 .par_iter_mut()
                 .zip(item_blocks.par_iter_mut())
                 .enumerate()
                 .for_each(|(index, (users, items))| {
-                    users.descend((index + round) % BLOCKS, items, by_user, self.params);
+                    users.descend((index + round) % BLOCKS, items, params);
                 });
             // Next round, user block `b` meets the item block of its neighbour.
             item_blocks.rotate_left(1);
@@ -177,17 +185,54 @@ impl UserBlock {
     }
 
     /// One gradient step per pair of a cell.
-    fn descend(&mut self, cell: usize, items: &mut ItemBlock, by_user: &SparseRows, params: &BprParams) {
+    fn descend(&mut self, cell: usize, items: &mut ItemBlock, params: &BprParams) {
         if items.items.len() < 2 {
             return;
         }
+        self.chosen.refill(&self.cells[cell]);
         Arch::new().dispatch(Descent {
             users: self,
             cell,
             items,
-            by_user,
             params,
         });
+    }
+}
+
+/// A set of pairs that may be wrong in one direction: every pair put in is found, and one in sixteen others as well.
+///
+/// To pass over an unchosen item now and then costs nothing, since in the next epoch others are hit; to look a pair up in
+/// a user's row costs more than the whole gradient step, in cache misses.
+#[derive(Default)]
+struct PairFilter {
+    bits: Vec<u64>,
+}
+
+impl PairFilter {
+    fn refill(&mut self, pairs: &[(u32, u32)]) {
+        self.bits.clear();
+        self.bits.resize((pairs.len() / 4 + 1).next_power_of_two(), 0);
+        for &(user, item) in pairs {
+            let (word, bit) = self.place(user, item);
+            self.bits[word] |= bit;
+        }
+    }
+
+    #[inline]
+    fn may_hold(&self, user: u32, item: u32) -> bool {
+        let (word, bit) = self.place(user, item);
+        self.bits[word] & bit != 0
+    }
+
+    /// Word and bit of a pair, by multiplicative hashing; the number of words is a power of two.
+    #[inline]
+    fn place(&self, user: u32, item: u32) -> (usize, u64) {
+        let hash = (u64::from(user) << 32 | u64::from(item)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let hash = (hash ^ (hash >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        (
+            (hash >> 32) as usize & (self.bits.len() - 1),
+            1 << (hash >> 26 & 63),
+        )
     }
 }
 
@@ -196,7 +241,6 @@ struct Descent<'a> {
     users: &'a mut UserBlock,
     cell: usize,
     items: &'a mut ItemBlock,
-    by_user: &'a SparseRows,
     params: &'a BprParams,
 }
 
@@ -209,22 +253,31 @@ impl WithSimd for Descent<'_> {
             users,
             cell,
             items,
-            by_user,
             params,
         } = self;
         let (factors, rate, penalty) = (params.factors, params.learning_rate, params.regularization);
         let UserBlock {
-            first,
             factors: user_factors,
             random,
             cells,
+            chosen,
+            ..
         } = users;
-        for &(local, positive) in &cells[cell] {
-            let chosen = by_user.outer_view(*first + local as usize);
-            let chosen: &[u32] = chosen.as_ref().map_or(&[], |row| row.indices());
-            let negative = (0..ATTEMPTS)
-                .map(|_| random.random_range(0..items.items.len()))
-                .find(|&candidate| chosen.binary_search(&items.items[candidate]).is_err());
+        let attempts = attempts(params.negatives);
+        let pairs = &cells[cell];
+        for &(local, positive) in pairs {
+            let mut negative = None;
+            for _ in 0..attempts {
+                let candidate = match params.negatives {
+                    Negatives::Uniform => random.random_range(0..items.items.len() as u32),
+                    // Another pair's item: drawn as often as it was chosen.
+                    Negatives::Popular => pairs[random.random_range(0..pairs.len() as u32) as usize].1,
+                };
+                if !chosen.may_hold(local, candidate) {
+                    negative = Some(candidate as usize);
+                    break;
+                }
+            }
             let Some(negative) = negative else {
                 continue;
             };
@@ -339,6 +392,20 @@ mod tests {
             assert!((liked - (2.0 + 0.1 * (0.5 - 0.4))).abs() < 1e-6);
             assert!((other - (-1.0 + 0.1 * (-0.5 + 0.2))).abs() < 1e-6);
         }
+    }
+
+    #[test]
+    fn the_filter_finds_every_pair_and_few_others() {
+        let pairs: Vec<(u32, u32)> = (0..1000)
+            .map(|index| (index * 7 % 91, index * 13 % 401))
+            .collect();
+        let mut filter = PairFilter::default();
+        filter.refill(&pairs);
+        assert!(pairs.iter().all(|&(user, item)| filter.may_hold(user, item)));
+        let wrong = (0..10_000)
+            .filter(|&index| filter.may_hold(1000 + index / 100, index % 100))
+            .count();
+        assert!(wrong < 1000, "{wrong}");
     }
 
     #[test]

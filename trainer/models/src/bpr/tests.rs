@@ -14,7 +14,12 @@ fn two_tastes() -> Interactions {
 }
 
 fn fit(learning_rate: f32) -> Result<Bpr, Error> {
+    fit_against(Negatives::Uniform, learning_rate)
+}
+
+fn fit_against(negatives: Negatives, learning_rate: f32) -> Result<Bpr, Error> {
     let params = BprParams {
+        negatives,
         factors: 5,
         iterations: 40,
         learning_rate,
@@ -25,18 +30,39 @@ fn fit(learning_rate: f32) -> Result<Bpr, Error> {
 
 #[test]
 fn held_out_choices_score_above_the_other_taste() {
-    let model = fit(0.1).unwrap();
-    let scores = model.user_factors().dot(&model.item_factors().t()) + model.item_biases();
-    for user in 0..60 {
-        let held_out = user / 2 % 20 * 2 + user % 2;
-        let worst_other = (0..40)
-            .filter(|item| item % 2 != user % 2)
-            .map(|item| scores[(user, item)]);
-        assert!(
-            worst_other.fold(f32::MIN, f32::max) < scores[(user, held_out)],
-            "user {user}"
-        );
+    for negatives in [Negatives::Uniform, Negatives::Popular] {
+        let model = fit_against(negatives, 0.1).unwrap();
+        let scores = model.user_factors().dot(&model.item_factors().t()) + model.item_biases();
+        for user in 0..60 {
+            let held_out = user / 2 % 20 * 2 + user % 2;
+            let worst_other = (0..40)
+                .filter(|item| item % 2 != user % 2)
+                .map(|item| scores[(user, item)]);
+            assert!(
+                worst_other.fold(f32::MIN, f32::max) < scores[(user, held_out)],
+                "{negatives:?}, user {user}"
+            );
+        }
     }
+}
+
+#[test]
+fn popular_negatives_learn_popularity_away() {
+    let mut triplets: Vec<_> = (0..60_u32).map(|user| (user, 0, 1.0)).collect();
+    triplets
+        .extend((0..60_u32).flat_map(|user| (1..5).map(move |turn| (user, 1 + (user + turn * 7) % 39, 1.0))));
+    let matrix = Interactions::from_triplets(61, 40, &triplets).unwrap();
+    let bias_of_the_hit = |negatives| {
+        let params = BprParams {
+            factors: 4,
+            iterations: 30,
+            negatives,
+            ..BprParams::default()
+        };
+        Bpr::fit(&matrix, &params.check().unwrap()).unwrap().item_biases()[0]
+    };
+    assert!(bias_of_the_hit(Negatives::Uniform) > 0.0);
+    assert!(bias_of_the_hit(Negatives::Popular) < bias_of_the_hit(Negatives::Uniform));
 }
 
 #[test]
