@@ -1,0 +1,120 @@
+//! Settings of the trainer.
+
+use std::path::PathBuf;
+
+use marquee_models::served::ServedParams;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::gate::GateConfig;
+
+/// Settings of the trainer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where models and their state lie; shared with recommenders, which only read it.
+    pub registry_dir: PathBuf,
+    /// Where records read before are kept, so that only the new tail is read again; may be deleted at any time.
+    pub cache_dir: PathBuf,
+    /// Seed of everything random in fitting and in the bootstrap.
+    pub seed: u64,
+    /// Threads of a training; 0 leaves one core free for serving.
+    pub threads: usize,
+    /// Hyperparameters.
+    pub model: ServedParams,
+    /// Fewest users with a history that a training set must have.
+    pub min_users: usize,
+    /// Fewest interactions that a training set must have.
+    pub min_interactions: usize,
+    /// Share of the interactions, the newest ones, held out for evaluation.
+    pub holdout_share: f64,
+    /// What a new model must show.
+    pub gate: GateConfig,
+    /// Models whose bundles are kept, besides champion and previous; older ones lose their files, not their entries.
+    pub keep_versions: usize,
+    /// Starts of one run after which it is given up as failed: a run that kills its process must not do so for ever.
+    pub max_attempts: u32,
+    /// Revision of the code, written into manifests.
+    pub code_revision: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            registry_dir: ".marquee/registry".into(),
+            cache_dir: ".marquee/trainer-cache".into(),
+            seed: 42,
+            threads: 0,
+            model: ServedParams::default(),
+            min_users: 20,
+            min_interactions: 500,
+            holdout_share: 0.15,
+            gate: GateConfig::default(),
+            keep_versions: 10,
+            max_attempts: 10,
+            code_revision: option_env!("MARQUEE_REVISION")
+                .unwrap_or(concat!("marquee ", env!("CARGO_PKG_VERSION")))
+                .into(),
+        }
+    }
+}
+
+impl Config {
+    /// Refuses settings outside their domain.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the first one.
+    pub fn check(&self) -> Result<(), Error> {
+        let refuse = |key, detail: &str| {
+            Err(Error::Config {
+                key,
+                detail: detail.to_owned(),
+            })
+        };
+        if !(self.holdout_share > 0.0 && self.holdout_share < 0.9) {
+            return refuse("holdout_share", "must lie between 0 and 0.9");
+        }
+        if self.max_attempts == 0 {
+            return refuse("max_attempts", "must be at least 1");
+        }
+        if self.registry_dir.as_os_str().is_empty() {
+            return refuse("registry_dir", "must not be empty");
+        }
+        self.gate.check()?;
+        self.model.check().map_err(|error| Error::Config {
+            key: "model",
+            detail: error.to_string(),
+        })
+    }
+
+    /// Threads of a training on this machine.
+    #[must_use]
+    pub fn training_threads(&self) -> usize {
+        if self.threads > 0 {
+            return self.threads;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        cores.saturating_sub(1).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_pass_their_own_check_and_unknown_keys_do_not() {
+        Config::default().check().unwrap();
+        let wrong = serde_json::from_str::<Config>(r#"{"min_user": 3}"#).unwrap_err();
+        assert!(wrong.to_string().contains("min_user"), "{wrong}");
+    }
+
+    #[test]
+    fn settings_outside_their_domain_are_refused_by_name() {
+        let config = Config {
+            holdout_share: f64::NAN,
+            ..Config::default()
+        };
+        assert!(config.check().unwrap_err().to_string().contains("holdout_share"));
+    }
+}

@@ -1,0 +1,187 @@
+//! The versions, which of them serves, and where the trainer stands: one small file with a single writer.
+//!
+//! `registry.json` is replaced by an atomic rename and holds everything that must change together: versions and
+//! aliases, the position in `retrain-events`, the run in progress, and the *outbox* of model events that the broker
+//! has not acknowledged yet. The order of a publication is: bundle durable, registry replaced (with its events in the
+//! outbox), events sent, outbox emptied. A kill between any two steps leaves either a directory that no registry
+//! names, which the next writer removes, or an event that is sent again under the same id.
+//!
+//! [`Registry::open`] takes the writer's lock, which the operating system frees with the process. [`open_read_only`]
+//! needs none: it sees the last complete state.
+
+mod error;
+mod state;
+mod writer;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use marquee_schemas::{ModelEvent, ModelVersion};
+
+use crate::bundle::{Bundle, BundleError};
+
+pub use error::RegistryError;
+pub use state::{Entry, ModelState, RunInProgress, Snapshot as RegistryState, Step};
+pub(crate) use writer::Finished;
+pub use writer::Registry;
+
+const STATE: &str = "registry.json";
+const LOCK: &str = "registry.lock";
+
+/// The folder of the bundles inside a registry.
+#[must_use]
+pub fn models_dir(registry_dir: &Path) -> PathBuf {
+    registry_dir.join("models")
+}
+
+/// A registry as it was at one moment.
+#[derive(Debug, Clone)]
+pub struct RegistryReader {
+    dir: PathBuf,
+    state: RegistryState,
+}
+
+/// Reads the registry without locking it, also while a trainer runs. A directory without one is an empty registry.
+///
+/// # Errors
+/// [`RegistryError`] when the file cannot be read, is damaged, or is of a newer version.
+pub fn open_read_only(registry_dir: &Path) -> Result<RegistryReader, RegistryError> {
+    Ok(RegistryReader {
+        dir: registry_dir.to_path_buf(),
+        state: state::read(&registry_dir.join(STATE))?.unwrap_or_default(),
+    })
+}
+
+impl RegistryReader {
+    /// All versions, oldest first.
+    #[must_use]
+    pub fn list(&self) -> &[Entry] {
+        &self.state.versions
+    }
+
+    /// One version. Also knows the aliases `champion`, `previous` and `challenger`.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownVersion`].
+    pub fn show(&self, name: &str) -> Result<&Entry, RegistryError> {
+        self.state.find(name)
+    }
+
+    /// The version that serves.
+    #[must_use]
+    pub fn champion(&self) -> Option<&ModelVersion> {
+        self.state.champion()
+    }
+
+    /// The version that served before it, to which a rollback returns.
+    #[must_use]
+    pub fn previous(&self) -> Option<&ModelVersion> {
+        self.state.previous()
+    }
+
+    /// The newest version that is staged and not decided yet.
+    #[must_use]
+    pub fn challenger(&self) -> Option<&ModelVersion> {
+        self.state.challenger()
+    }
+
+    /// Loads and verifies a version's bundle.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownVersion`], or [`RegistryError::Bundle`] by what is wrong with it.
+    pub fn load(&self, name: &str) -> Result<Bundle, RegistryError> {
+        load(&self.dir, self.show(name)?)
+    }
+
+    /// The directory of a version's bundle.
+    #[must_use]
+    pub fn bundle_path(&self, version: &ModelVersion) -> PathBuf {
+        models_dir(&self.dir).join(&version.0)
+    }
+
+    /// Everything, for rendering.
+    #[must_use]
+    pub fn state(&self) -> &RegistryState {
+        &self.state
+    }
+}
+
+/// All versions of a registry, oldest first.
+///
+/// # Errors
+/// As [`open_read_only`].
+pub fn list(registry_dir: &Path) -> Result<Vec<Entry>, RegistryError> {
+    Ok(open_read_only(registry_dir)?.state.versions)
+}
+
+/// One version by name or alias.
+///
+/// # Errors
+/// As [`open_read_only`], and [`RegistryError::UnknownVersion`].
+pub fn show(registry_dir: &Path, name: &str) -> Result<Entry, RegistryError> {
+    open_read_only(registry_dir)?.show(name).cloned()
+}
+
+/// Makes a version the champion by hand. For use while no trainer runs; the event lies in the outbox and is sent by
+/// the next start of the service or by [`Registry::flush_outbox`].
+///
+/// # Errors
+/// [`RegistryError::Locked`] while a trainer runs, [`RegistryError::UnknownVersion`], [`RegistryError::Bundle`] when
+/// the bundle is not sound, [`RegistryError::Refused`] if it is the champion already.
+pub fn promote(
+    registry_dir: &Path,
+    name: &str,
+    reason: &str,
+    now_ms: i64,
+) -> Result<ModelEvent, RegistryError> {
+    Registry::open(registry_dir)?.promote(name, reason, now_ms)
+}
+
+/// Lets the previous champion serve again. Otherwise as [`promote`].
+///
+/// # Errors
+/// As [`promote`]; [`RegistryError::Refused`] if there is no previous champion.
+pub fn rollback(registry_dir: &Path, reason: &str, now_ms: i64) -> Result<ModelEvent, RegistryError> {
+    Registry::open(registry_dir)?.rollback(reason, now_ms)
+}
+
+fn load(dir: &Path, entry: &Entry) -> Result<Bundle, RegistryError> {
+    let path = models_dir(dir).join(&entry.version.0);
+    Ok(Bundle::load_expecting(&path, &entry.bundle_sha256)?)
+}
+
+/// Names in `models` that no version of `state` owns.
+fn orphans(models: &Path, state: &RegistryState) -> Result<Vec<PathBuf>, RegistryError> {
+    let io = |source| RegistryError::Io {
+        path: models.to_path_buf(),
+        source,
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(models).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(is_bundle_name);
+        if ours && !state.versions.iter().any(|known| name == *known.version.0) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Only what this module names itself is ever removed.
+fn is_bundle_name(name: &str) -> bool {
+    let version = name
+        .strip_prefix('.')
+        .and_then(|rest| rest.strip_suffix(".tmp"))
+        .unwrap_or(name);
+    ModelVersion(version.to_owned()).ordinal().is_some()
+}
+
+impl From<BundleError> for RegistryError {
+    fn from(error: BundleError) -> Self {
+        Self::Bundle(error)
+    }
+}
+
+#[cfg(test)]
+mod tests;

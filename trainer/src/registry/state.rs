@@ -1,0 +1,207 @@
+//! What `registry.json` holds.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use marquee_schemas::{ModelEvent, ModelEventKind, ModelVersion, PartitionOffset, RetrainEvent};
+use serde::{Deserialize, Serialize};
+
+use super::RegistryError;
+use crate::gate::Decision;
+
+/// Newest format that this build writes and reads.
+const FORMAT_VERSION: u32 = 1;
+/// Event ids remembered for deduplication. A retrain event is repeated, if at all, within moments.
+pub(super) const HANDLED_KEPT: usize = 4096;
+/// Former champions remembered.
+pub(super) const LINEAGE_KEPT: usize = 64;
+
+/// Where a model stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelState {
+    /// Stored, nothing decided.
+    None,
+    /// Challenger: passed the gate or is being rolled out.
+    Staging,
+    /// Champion.
+    Production,
+    /// Rejected or replaced.
+    Archived,
+}
+
+/// A change in a model's life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// What happened; absent when it follows from a step of another version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ModelEventKind>,
+    /// The state after it.
+    pub state: ModelState,
+    /// When, ms.
+    pub at_ms: i64,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// One version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Which.
+    pub version: ModelVersion,
+    /// Where it stands.
+    pub state: ModelState,
+    /// Digest of its bundle, see [`crate::Bundle::sha256`].
+    pub bundle_sha256: String,
+    /// Whether the bundle's files were removed to save space.
+    #[serde(default)]
+    pub pruned: bool,
+    /// When it was stored, ms.
+    pub created_at_ms: i64,
+    /// The data it was fitted on.
+    pub offsets: Vec<PartitionOffset>,
+    /// Its measured quality.
+    pub metrics: BTreeMap<String, f64>,
+    /// What the gate said.
+    pub decision: Decision,
+    /// The retrain events that asked for it.
+    pub retrain_event_ids: Vec<String>,
+    /// Its life so far, oldest first.
+    pub steps: Vec<Step>,
+}
+
+/// A training that has begun. It is stored before the work starts, so that a restart trains on the same data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunInProgress {
+    /// The events it answers.
+    pub events: Vec<RetrainEvent>,
+    /// Partition of `retrain-events` → next offset once it is done.
+    pub next_offsets: BTreeMap<i32, i64>,
+    /// The data, every partition named.
+    pub offsets: Vec<PartitionOffset>,
+    /// When it first began, ms.
+    pub began_at_ms: i64,
+    /// How often it was started without ending.
+    pub attempts: u32,
+}
+
+/// The whole state.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Ordinal of the last version that was given out.
+    pub last_ordinal: u64,
+    /// Versions, oldest first.
+    pub versions: Vec<Entry>,
+    /// Champions in the order in which they began to serve; the last one serves. A rollback removes it.
+    pub lineage: Vec<ModelVersion>,
+    /// Partition of `retrain-events` → next offset to read.
+    pub next_offsets: BTreeMap<i32, i64>,
+    /// Newest retrain events that were answered, oldest first.
+    pub handled: VecDeque<String>,
+    /// The training under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunInProgress>,
+    /// Model events that the broker has not acknowledged yet, in order.
+    pub outbox: Vec<ModelEvent>,
+}
+
+#[derive(Serialize)]
+struct FileRef<'a> {
+    format_version: u32,
+    #[serde(flatten)]
+    state: &'a Snapshot,
+}
+
+impl Snapshot {
+    /// The version that serves.
+    #[must_use]
+    pub fn champion(&self) -> Option<&ModelVersion> {
+        self.lineage.last()
+    }
+
+    /// The version that served before the champion.
+    #[must_use]
+    pub fn previous(&self) -> Option<&ModelVersion> {
+        self.lineage.iter().rev().nth(1)
+    }
+
+    /// The newest staged version.
+    #[must_use]
+    pub fn challenger(&self) -> Option<&ModelVersion> {
+        let staged = |entry: &&Entry| entry.state == ModelState::Staging;
+        self.versions
+            .iter()
+            .rev()
+            .find(staged)
+            .map(|entry| &entry.version)
+    }
+
+    /// The version under a name or alias.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownVersion`].
+    pub fn find(&self, name: &str) -> Result<&Entry, RegistryError> {
+        let version = match name {
+            "champion" => self.champion(),
+            "previous" => self.previous(),
+            "challenger" => self.challenger(),
+            _ => None,
+        };
+        let wanted = version.map_or(name, |version| version.0.as_str());
+        self.versions
+            .iter()
+            .find(|entry| entry.version.0 == wanted)
+            .ok_or_else(|| RegistryError::UnknownVersion(name.to_owned()))
+    }
+
+    pub(super) fn find_mut(&mut self, version: &ModelVersion) -> Option<&mut Entry> {
+        self.versions.iter_mut().find(|entry| entry.version == *version)
+    }
+
+    /// The version that the next training will produce.
+    #[must_use]
+    pub fn next_version(&self) -> ModelVersion {
+        ModelVersion::from_ordinal(self.last_ordinal + 1)
+    }
+
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec_pretty(&FileRef {
+            format_version: FORMAT_VERSION,
+            state: self,
+        })
+    }
+}
+
+/// Reads a state; `None` if there is no such file.
+pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, RegistryError> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        format_version: u32,
+    }
+
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(RegistryError::Io {
+                path: path.to_path_buf(),
+                source,
+            });
+        }
+    };
+    let damaged = |error: serde_json::Error| RegistryError::Damaged {
+        path: path.to_path_buf(),
+        detail: error.to_string(),
+    };
+    let envelope: Envelope = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if envelope.format_version > FORMAT_VERSION {
+        return Err(RegistryError::NewerFormat {
+            path: path.to_path_buf(),
+            found: envelope.format_version,
+            supported: FORMAT_VERSION,
+        });
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+}
