@@ -185,7 +185,8 @@ impl Als {
     /// A negative weight is a dislike: a preference of 0 held with confidence `max(1, α·|weight|)`. Zero weights and
     /// unknown items do not count; without any counted item the vector is zero.
     pub fn fold_in_into(&self, history: &[HistoryItem], scratch: &mut Scratch, user: &mut [f32]) {
-        self.fold_in.solve(&self.params, history, scratch, user);
+        self.fold_in
+            .solve(&self.items, &self.params, history, scratch, user);
     }
 
     /// [`Als::fold_in_into`] a new vector.

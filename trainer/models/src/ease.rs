@@ -2,8 +2,12 @@
 //!
 //! Steck, "Embarrassingly shallow autoencoders for sparse data" (WWW 2019).
 
-use faer::linalg::solvers::DenseSolveCore;
-use faer::{Mat, Side};
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt::factor;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::linalg::triangular_inverse::invert_lower_triangular;
+use faer::prelude::{Reborrow, ReborrowMut};
+use faer::{Accum, Mat, MatMut, Par, Spec};
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
@@ -49,53 +53,32 @@ pub struct Ease {
 }
 
 impl Ease {
-    /// Solves `B = I − P · diag(1 / diag P)` with `P = (XᵀX + λI)⁻¹` (the paper's equation 8).
+    /// Solves `B = I − P · diag(1 / diag P)` with `P = (XᵀX + λI)⁻¹` (the paper's equation 8), in double precision.
     ///
-    /// Time grows with the cube, memory with the square of the number of items: 12 bytes per pair of items while
-    /// fitting, 4 afterwards.
+    /// Time grows with the cube, memory with the square of the number of items: 20 bytes per pair of items while
+    /// fitting, 4 afterwards. An item without events gets a zero row and column. The result does not depend on the
+    /// number of threads.
     ///
     /// # Errors
-    /// [`Error::Data`] if the system is not numerically positive definite (weights of wildly different sizes).
+    /// [`Error::Data`] if the matrix is too large to be addressed, or the system is not numerically positive definite
+    /// (weights of wildly different sizes).
     pub fn fit(interactions: &Interactions, params: &Checked<EaseParams>) -> Result<Self, Error> {
         let items = interactions.items();
-        let by_user = interactions.by_user();
-        let by_item = interactions.by_item();
-        let mut gram = vec![0.0_f64; items * items];
-        gram.par_chunks_exact_mut(items)
-            .enumerate()
-            .for_each(|(item, products)| {
-                if let Some(users) = by_item.outer_view(item) {
-                    for (user, &weight) in users.iter() {
-                        let Some(row) = by_user.outer_view(user) else {
-                            continue;
-                        };
-                        for (&other, &other_weight) in row.indices().iter().zip(row.data()) {
-                            products[other as usize] += f64::from(weight) * f64::from(other_weight);
-                        }
-                    }
-                }
-                products[item] += f64::from(params.lambda);
-            });
-        let inverse: Mat<f64> = faer::MatRef::from_row_major_slice(&gram, items, items)
-            .llt(Side::Lower)
-            .map_err(|error| Error::Data(format!("the item-item system cannot be factorised: {error:?}")))?
-            .inverse();
-        drop(gram);
-        let diagonal: Vec<f64> = (0..items).map(|item| inverse[(item, item)]).collect();
+        let mut system = penalised_gram(interactions, params.lambda)?;
+        invert(&mut system, items)?;
+        // What was inverted is one triangle, by column: the entry of a greater row and a lesser column.
+        let entry = |a: usize, b: usize| system[a.min(b) * items + a.max(b)];
+        let diagonal: Vec<f64> = (0..items).map(|item| entry(item, item)).collect();
         let mut weights = Array2::<f32>::zeros((items, items));
         weights
             .axis_iter_mut(Axis(0))
             .into_par_iter()
             .enumerate()
             .for_each(|(item, mut row)| {
-                // The inverse is symmetric, so its columns, which lie contiguous, serve as rows.
-                let column = inverse.col(item);
-                for (other, (weight, value)) in row.iter_mut().zip(column.iter()).enumerate() {
-                    *weight = if other == item {
-                        0.0
-                    } else {
-                        (-value / diagonal[other]) as f32
-                    };
+                for ((other, weight), pivot) in row.iter_mut().enumerate().zip(&diagonal) {
+                    if other != item {
+                        *weight = (-entry(item, other) / pivot) as f32;
+                    }
                 }
             });
         if weights.iter().any(|weight| !weight.is_finite()) {
@@ -155,6 +138,68 @@ impl Scorer for Ease {
     }
 }
 
+/// `XᵀX + λI`, `[items, items]`.
+fn penalised_gram(interactions: &Interactions, lambda: f32) -> Result<Vec<f64>, Error> {
+    let items = interactions.items();
+    let by_user = interactions.by_user();
+    let by_item = interactions.by_item();
+    let cells = items
+        .checked_mul(items)
+        .filter(|cells| *cells <= isize::MAX as usize / size_of::<f64>())
+        .ok_or_else(|| Error::Data(format!("{items} items have too many pairs for a dense model")))?;
+    let mut gram = vec![0.0_f64; cells];
+    gram.par_chunks_exact_mut(items)
+        .enumerate()
+        .for_each(|(item, products)| {
+            if let Some(users) = by_item.outer_view(item) {
+                for (user, &weight) in users.iter() {
+                    let Some(row) = by_user.outer_view(user) else {
+                        continue;
+                    };
+                    for (&other, &other_weight) in row.indices().iter().zip(row.data()) {
+                        products[other as usize] += f64::from(weight) * f64::from(other_weight);
+                    }
+                }
+            }
+            products[item] += f64::from(lambda);
+        });
+    Ok(gram)
+}
+
+/// Overwrites the lower triangle, by column, of a symmetric positive definite matrix with that of its inverse:
+/// `A = L Lᵀ`, `A⁻¹ = L⁻ᵀ L⁻¹`, each step in the place of what is no longer needed.
+fn invert(matrix: &mut [f64], side: usize) -> Result<(), Error> {
+    let threads = Par::rayon(0);
+    let mut matrix = MatMut::from_column_major_slice_mut(matrix, side, side);
+    let mut workspace = MemBuffer::new(factor::cholesky_in_place_scratch::<f64>(
+        side,
+        threads,
+        Spec::default(),
+    ));
+    factor::cholesky_in_place(
+        matrix.rb_mut(),
+        factor::LltRegularization::default(),
+        threads,
+        MemStack::new(&mut workspace),
+        Spec::default(),
+    )
+    .map_err(|error| Error::Data(format!("the item-item system cannot be factorised: {error:?}")))?;
+    let mut inverse = Mat::<f64>::zeros(side, side);
+    invert_lower_triangular(inverse.as_mut(), matrix.rb(), threads);
+    triangular::matmul(
+        matrix.rb_mut(),
+        BlockStructure::TriangularLower,
+        Accum::Replace,
+        inverse.transpose(),
+        BlockStructure::TriangularUpper,
+        inverse.as_ref(),
+        BlockStructure::TriangularLower,
+        1.0,
+        threads,
+    );
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -210,6 +255,30 @@ mod tests {
         let mut oblong = TensorMap::new();
         oblong.insert("weights", Tensor::matrix(&Array2::zeros((1, 2))));
         assert!(matches!(Ease::from_tensors(oblong), Err(Error::Stored(_))));
+    }
+
+    #[test]
+    fn the_thread_count_does_not_change_a_byte() {
+        // Large enough for the factorisation to be divided among threads.
+        let pairs: Vec<_> = (0..9000_u32)
+            .map(|index| (index * 31 % 397, index * 17 % 300, 1.0))
+            .collect();
+        let matrix = Interactions::from_triplets(400, 300, &pairs).unwrap();
+        let bytes = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            let params = EaseParams { lambda: 5.0 }.check().unwrap();
+            pool.install(|| {
+                Ease::fit(&matrix, &params)
+                    .unwrap()
+                    .to_tensors()
+                    .serialize(None)
+                    .unwrap()
+            })
+        };
+        assert_eq!(bytes(1), bytes(3));
     }
 
     proptest! {

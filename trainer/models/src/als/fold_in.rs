@@ -6,14 +6,15 @@ use pulp::Arch;
 use super::normal_equations::{PANEL, RankUpdate, Solve, gram};
 use super::padded::Padded;
 use super::{AlsParams, excess, penalty};
+use crate::kernels::row;
 use crate::{HistoryItem, Scratch};
 
 /// What all fold-ins share.
 #[derive(Debug, Clone)]
 pub(super) struct FoldIn {
-    items: Padded,
-    /// `YᵀY`.
+    /// `YᵀY`, with the stride of [`Padded`] rows.
     gram: Vec<f32>,
+    stride: usize,
 }
 
 impl FoldIn {
@@ -21,21 +22,24 @@ impl FoldIn {
         let items = Padded::from_array(items);
         Self {
             gram: gram(&items),
-            items,
+            stride: items.stride(),
         }
     }
 
     /// Writes the user's vector; see [`super::Als::fold_in_into`].
     pub(super) fn solve(
         &self,
+        items: &Array2<f32>,
         params: &AlsParams,
         history: &[HistoryItem],
         scratch: &mut Scratch,
         user: &mut [f32],
     ) {
-        let (stride, side) = (self.items.stride(), self.items.factors());
-        let known = |entry: &&HistoryItem| (entry.item as usize) < self.items.rows() && entry.weight != 0.0;
-        let events = history.iter().filter(known).count();
+        let (stride, side) = (self.stride, items.ncols());
+        let known = |entry: &HistoryItem| {
+            Some((entry.weight, row(items, entry.item)?)).filter(|_| entry.weight != 0.0)
+        };
+        let events = history.iter().filter_map(known).count();
         user.fill(0.0);
         if events == 0 {
             return;
@@ -49,25 +53,23 @@ impl FoldIn {
         let (matrix, rest) = scratch.floats.split_at_mut(square);
         let (vector, panels) = rest.split_at_mut(stride);
         let (panel, scaled) = panels.split_at_mut(rows * stride);
-        let mut entries = history.iter().filter(known).peekable();
+        let mut entries = history.iter().filter_map(known).peekable();
         while entries.peek().is_some() {
             let mut count = 0;
             let places = panel
                 .chunks_exact_mut(stride)
                 .zip(scaled.chunks_exact_mut(stride));
-            for ((place, scaled), entry) in places.zip(&mut entries) {
-                let row = self.items.row(entry.item);
-                let excess = excess(params, entry.weight.abs());
-                let whole = if entry.weight > 0.0 { 1.0 + excess } else { 0.0 };
-                place.copy_from_slice(row);
-                scaled
-                    .iter_mut()
-                    .zip(row)
-                    .for_each(|(scaled, value)| *scaled = excess * value);
-                vector
-                    .iter_mut()
-                    .zip(row)
-                    .for_each(|(sum, value)| *sum += whole * value);
+            for ((place, scaled), (weight, row)) in places.zip(&mut entries) {
+                let excess = excess(params, weight.abs());
+                let whole = if weight > 0.0 { 1.0 + excess } else { 0.0 };
+                // What lies beyond the row's end is padding, and zero.
+                for ((place, scaled), (sum, &value)) in
+                    place.iter_mut().zip(scaled).zip(vector.iter_mut().zip(row))
+                {
+                    *place = value;
+                    *scaled = excess * value;
+                    *sum += whole * value;
+                }
                 count += 1;
             }
             arch.dispatch(RankUpdate {
@@ -77,7 +79,7 @@ impl FoldIn {
                 out: matrix,
             });
         }
-        let penalty = penalty(params, events, self.items.rows());
+        let penalty = penalty(params, events, items.nrows());
         matrix
             .iter_mut()
             .step_by(stride + 1)
