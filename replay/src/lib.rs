@@ -1,1 +1,25 @@
-//! marquee-replay
+//! Replay: the request log becomes evidence.
+//!
+//! [`Service`] writes the topics `request-logs`, `interactions`, `model-events`, `quality-metrics` and `movies` into
+//! a lake of Parquet files, each record exactly once. [`SqlEngine`] answers questions about them. [`evaluate`] joins
+//! what was served with what users did next, per model version.
+
+mod config;
+mod date;
+mod disk;
+mod error;
+mod evaluation;
+mod lake;
+mod rows;
+mod service;
+mod sink;
+pub mod sql;
+mod table;
+
+pub use config::{CompactionConfig, Config, EvaluationConfig, FlushConfig};
+pub use error::Error;
+pub use evaluation::{Estimate, EvaluationOptions, ModelEvaluation, evaluate};
+pub use service::Service;
+pub use sink::SinkCounts;
+pub use sql::{Format, QueryResult, SqlEngine, SqlError, SqlOptions};
+pub use table::Table;

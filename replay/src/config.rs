@@ -1,0 +1,161 @@
+//! Settings of the replay service.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of the replay service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the Parquet lake lies; one service at a time writes to it.
+    pub lake_dir: PathBuf,
+    /// When buffered rows become files.
+    pub flush: FlushConfig,
+    /// When small files are merged.
+    pub compaction: CompactionConfig,
+    /// The regular evaluation of what was served.
+    pub evaluation: EvaluationConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lake_dir: PathBuf::from(".marquee/lake"),
+            flush: FlushConfig::default(),
+            compaction: CompactionConfig::default(),
+            evaluation: EvaluationConfig::default(),
+        }
+    }
+}
+
+/// When the buffered rows of a partition are written, whichever comes first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlushConfig {
+    /// This many rows.
+    pub max_rows: usize,
+    /// This many bytes of JSON.
+    pub max_bytes: usize,
+    /// The oldest buffered record has waited this long.
+    pub max_age_ms: i64,
+    /// A flush whose rows fall on more dates than this writes one file without a date instead of one file per date:
+    /// decades of history read at once would otherwise become tens of thousands of files of a few rows.
+    pub max_dates: usize,
+}
+
+impl Default for FlushConfig {
+    fn default() -> Self {
+        Self {
+            max_rows: 50_000,
+            max_bytes: 32 * 1024 * 1024,
+            max_age_ms: 5_000,
+            max_dates: 16,
+        }
+    }
+}
+
+/// When files of one date and partition are merged into one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompactionConfig {
+    /// Neighbouring files of similar size that are merged into one; below 2 switches compaction off.
+    pub min_files: usize,
+    /// Files of this size or larger are left alone.
+    pub max_file_bytes: u64,
+}
+
+impl Default for CompactionConfig {
+    fn default() -> Self {
+        Self {
+            min_files: 8,
+            max_file_bytes: 32 * 1024 * 1024,
+        }
+    }
+}
+
+/// The regular evaluation of what was served.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationConfig {
+    /// Whether it runs.
+    pub enabled: bool,
+    /// Length of an evaluated window, ms of event time; windows are aligned to multiples of it.
+    pub every_ms: i64,
+    /// How long after a list an interaction may still answer it, ms of event time.
+    pub attribution_window_ms: i64,
+    /// How long after the last moment an answer can arrive a window is evaluated, ms; must exceed the flush's age.
+    pub delay_ms: i64,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            every_ms: 10 * 60 * 1000,
+            attribution_window_ms: 30 * 60 * 1000,
+            delay_ms: 15_000,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses settings that cannot work together.
+    ///
+    /// # Errors
+    /// A sentence that names the setting.
+    pub fn check(&self) -> Result<(), String> {
+        let positive = [
+            (
+                "flush.max_rows",
+                i64::try_from(self.flush.max_rows).unwrap_or(i64::MAX),
+            ),
+            (
+                "flush.max_bytes",
+                i64::try_from(self.flush.max_bytes).unwrap_or(i64::MAX),
+            ),
+            ("flush.max_age_ms", self.flush.max_age_ms),
+            (
+                "flush.max_dates",
+                i64::try_from(self.flush.max_dates).unwrap_or(i64::MAX),
+            ),
+            ("evaluation.every_ms", self.evaluation.every_ms),
+            (
+                "evaluation.attribution_window_ms",
+                self.evaluation.attribution_window_ms,
+            ),
+        ];
+        for (name, value) in positive {
+            if value < 1 {
+                return Err(format!("replay.{name} must be at least 1"));
+            }
+        }
+        if self.evaluation.enabled && self.evaluation.delay_ms < self.flush.max_age_ms {
+            return Err(format!(
+                "replay.evaluation.delay_ms ({}) must be at least replay.flush.max_age_ms ({}), or windows are \
+                 evaluated before their rows are in the lake",
+                self.evaluation.delay_ms, self.flush.max_age_ms
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name_and_the_defaults_hold_together() {
+        let error = serde_json::from_str::<Config>(r#"{"flush":{"max_row":1}}"#).unwrap_err();
+        assert!(error.to_string().contains("max_row"), "{error}");
+        assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn an_evaluation_that_would_run_before_the_flush_is_refused() {
+        let mut config = Config::default();
+        config.evaluation.delay_ms = 1;
+        assert!(config.check().unwrap_err().contains("delay_ms"));
+    }
+}

@@ -1,0 +1,86 @@
+//! Which windows have been evaluated, and which is next.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::EvaluationConfig;
+use crate::disk::{Disk, OsDisk};
+use crate::error::Error;
+use crate::lake::manifests;
+use crate::table::Table;
+
+/// A stretch of event time, ms: start inclusive, end exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) start_ms: i64,
+    pub(crate) end_ms: i64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State {
+    evaluated_until_ms: i64,
+}
+
+/// Windows in order, each once; the position survives restarts beside the lake.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    lake_dir: PathBuf,
+    config: EvaluationConfig,
+    state: State,
+}
+
+impl Schedule {
+    pub(crate) fn open(lake_dir: &Path, config: EvaluationConfig) -> Result<Self, Error> {
+        let path = path(lake_dir);
+        let state = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| Error::damaged(&path, e.to_string()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
+            Err(error) => return Err(Error::io("reading", &path, error)),
+        };
+        Ok(Self {
+            lake_dir: lake_dir.to_owned(),
+            config,
+            state,
+        })
+    }
+
+    /// The next window that holds lists and can no longer change at `now_ms`. Windows without lists are passed over.
+    pub(crate) fn due(&self, now_ms: i64) -> Result<Option<Window>, Error> {
+        let until = self.state.evaluated_until_ms;
+        let first = manifests(&self.lake_dir, Table::RequestLogs)?
+            .iter()
+            .flat_map(|manifest| &manifest.files)
+            .filter_map(|file| Some((file.min_ms?, file.max_ms?)))
+            .filter(|&(_, max)| max >= until)
+            .map(|(min, _)| min.max(until))
+            .min();
+        let length = self.config.every_ms.max(1);
+        Ok(first.and_then(|first| {
+            let start_ms = first.div_euclid(length) * length;
+            let end_ms = start_ms + length;
+            let settled = end_ms
+                .saturating_add(self.config.attribution_window_ms)
+                .saturating_add(self.config.delay_ms);
+            (now_ms >= settled).then_some(Window { start_ms, end_ms })
+        }))
+    }
+
+    /// Notes that everything before the end of `window` has been evaluated and published.
+    pub(crate) fn done(&mut self, window: Window) -> Result<(), Error> {
+        self.state.evaluated_until_ms = window.end_ms;
+        let path = path(&self.lake_dir);
+        let temporary = path.with_extension("json.tmp");
+        let bytes = serde_json::to_vec(&self.state).unwrap_or_default();
+        OsDisk
+            .write(&temporary, &bytes)
+            .and_then(|()| OsDisk.rename(&temporary, &path))
+            .and_then(|()| OsDisk.sync_dir(&self.lake_dir))
+            .map_err(|e| Error::io("writing", &path, e))
+    }
+}
+
+fn path(lake_dir: &Path) -> PathBuf {
+    lake_dir.join("_evaluation.json")
+}

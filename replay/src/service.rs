@@ -1,0 +1,153 @@
+//! The service: sink and evaluation, side by side.
+
+mod evaluator;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use marquee_runtime::bus::{SubscriberConfig, Subscription};
+use marquee_runtime::{Bus, BusError, Clock};
+use marquee_schemas::Topic;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::disk::OsDisk;
+use crate::error::Error;
+use crate::lake::Lake;
+use crate::sink::{BusDeadLetters, Context, Sink, SinkCounts};
+use crate::table::Table;
+
+/// How long to wait before connecting again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The replay service.
+#[derive(Debug)]
+pub struct Service {
+    config: Config,
+    bus: Bus,
+    clock: Arc<dyn Clock>,
+    counts: Arc<SinkCounts>,
+}
+
+impl Service {
+    /// A service that will write to `config.lake_dir`. The topics must exist when it runs.
+    #[must_use]
+    pub fn new(config: Config, bus: Bus, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            config,
+            bus,
+            clock,
+            counts: Arc::default(),
+        }
+    }
+
+    /// Counts of what it has done.
+    #[must_use]
+    pub fn counts(&self) -> Arc<SinkCounts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Writes and evaluates until `token` is cancelled, then commits what is buffered.
+    ///
+    /// # Errors
+    /// An [`Error`]; a broker that is away is not one, it is waited for.
+    pub async fn run(self, token: CancellationToken) -> Result<(), Error> {
+        self.config.check().map_err(Error::Config)?;
+        let evaluation = async {
+            if self.config.evaluation.enabled {
+                evaluator::run(&self.config, &self.bus, &self.clock, &token).await
+            } else {
+                token.cancelled().await;
+                Ok(())
+            }
+        };
+        let sinking = self.sink_until(&token);
+        tokio::pin!(evaluation, sinking);
+        tokio::select! {
+            // The sink's end decides: it has the final flush.
+            biased;
+            outcome = &mut sinking => outcome,
+            outcome = &mut evaluation => match outcome {
+                Ok(()) => sinking.await,
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    async fn sink_until(&self, token: &CancellationToken) -> Result<(), Error> {
+        loop {
+            match self.sink_once(token).await {
+                Err(Error::Bus(error)) if error.is_transient() => {
+                    if token.is_cancelled() {
+                        return Ok(());
+                    }
+                    tracing::warn!(%error, "the broker is away, trying again");
+                    tokio::select! {
+                        () = token.cancelled() => return Ok(()),
+                        () = tokio::time::sleep(RETRY) => {}
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn sink_once(&self, token: &CancellationToken) -> Result<(), Error> {
+        let publisher = self.bus.publisher("marquee-replay")?;
+        let context = Context {
+            flush: self.config.flush.clone(),
+            compaction: self.config.compaction.clone(),
+            clock: Arc::clone(&self.clock),
+            dead_letters: Box::new(BusDeadLetters::new(publisher, token.clone())),
+            counts: Arc::clone(&self.counts),
+        };
+        let (dir, bus) = (self.config.lake_dir.clone(), self.bus.clone());
+        let sink = blocking(move || open(&dir, &bus, context)).await?;
+        let topics: Vec<Topic> = Table::ALL.into_iter().map(Table::topic).collect();
+        let config = SubscriberConfig {
+            idle_every: Duration::from_millis(100),
+            ..SubscriberConfig::new("marquee-replay", Subscription::All)
+        };
+        let outcome = self
+            .bus
+            .subscriber(&topics, config)
+            .run(sink, token.clone())
+            .await;
+        let mut sink = match outcome {
+            Ok(sink) => sink,
+            // The sink's own error is the cause; a dead letter that could not be sent while stopping is none: its
+            // record is read again at the next start.
+            Err(BusError::Handler(cause)) => match cause.downcast::<Error>() {
+                Ok(cause) => return Err(*cause),
+                Err(cause) => return Err(Error::Bus(BusError::Handler(cause))),
+            },
+            Err(error) => return Err(error.into()),
+        };
+        blocking(move || sink.flush_all()).await
+    }
+}
+
+/// Opens the lake and passes over what the broker has deleted meanwhile. Blocks.
+fn open(dir: &Path, bus: &Bus, context: Context) -> Result<Sink, Error> {
+    let mut sink = Sink::new(Lake::open(dir, OsDisk::shared())?, context);
+    for table in Table::ALL {
+        for (partition, (low, _)) in bus.watermarks_blocking(table.topic())?.0 {
+            sink.pass_deleted(table.topic(), partition, low)?;
+        }
+    }
+    Ok(sink)
+}
+
+/// Runs blocking work aside; a panic in it goes on here.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(Error::Bus(BusError::Fatal(error.to_string()))),
+        },
+    }
+}

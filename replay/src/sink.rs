@@ -1,0 +1,230 @@
+//! Topics into the lake, exactly once.
+//!
+//! The sink buffers each partition's rows and commits them with the position after them ([`crate::lake`]); it reads
+//! on from that position and from nothing else. Dead letters are acknowledged before the commit that passes their
+//! records, so a record is in the lake or in the dead letters, never in neither; a kill between the two publishes
+//! the same dead letter again, under the same key.
+
+mod catalogue;
+mod dead_letters;
+mod events;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use marquee_runtime::Clock;
+use marquee_runtime::bus::{Handler, RawRecord, Start};
+use marquee_schemas::{DeadLetter, SchemaVersion, Topic};
+
+use catalogue::CatalogueShard;
+pub(crate) use catalogue::apply as apply_movie;
+pub(crate) use dead_letters::{BusDeadLetters, DeadLetters};
+use events::EventShard;
+
+use crate::config::{CompactionConfig, FlushConfig};
+use crate::error::Error;
+use crate::lake::{Gap, Lake};
+use crate::rows::Poison;
+use crate::table::Table;
+
+/// Counts of the sink since it started, shared with whoever reports them.
+#[derive(Debug, Default)]
+pub struct SinkCounts {
+    rows: AtomicU64,
+    poison: AtomicU64,
+    repeated: AtomicU64,
+    commits: AtomicU64,
+}
+
+impl SinkCounts {
+    /// Rows committed (for the catalogue: records applied).
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Records published as dead letters.
+    #[must_use]
+    pub fn poison(&self) -> u64 {
+        self.poison.load(Ordering::Relaxed)
+    }
+
+    /// Records delivered again and passed over.
+    #[must_use]
+    pub fn repeated(&self) -> u64 {
+        self.repeated.load(Ordering::Relaxed)
+    }
+
+    /// Commits to the lake.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    fn committed(&self, rows: u64, poison: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.poison.fetch_add(poison, Ordering::Relaxed);
+        self.commits.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+enum Part {
+    Events(EventShard),
+    Catalogue(CatalogueShard),
+}
+
+/// What every shard needs to flush.
+pub(crate) struct Context {
+    pub(crate) flush: FlushConfig,
+    pub(crate) compaction: CompactionConfig,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) dead_letters: Box<dyn DeadLetters>,
+    pub(crate) counts: Arc<SinkCounts>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    fn refusal(&self, record: &RawRecord, poison: Poison) -> DeadLetter {
+        DeadLetter {
+            schema_version: SchemaVersion,
+            topic: record.topic.name().to_owned(),
+            partition: record.partition,
+            offset: record.offset,
+            stage: "replay".into(),
+            reason: poison.reason,
+            detail: poison.detail,
+            key: record.key.clone().map(marquee_schemas::Bytes64),
+            payload: marquee_schemas::Bytes64(record.value.clone().unwrap_or_default()),
+            at_ms: self.clock.now_ms(),
+        }
+    }
+
+    fn publish_refused(&self, letters: &[DeadLetter]) -> Result<(), Error> {
+        self.dead_letters.publish(letters).map_err(Error::from)
+    }
+
+    /// Whether a buffer that got its first record at `since_ms` has waited long enough.
+    fn is_due(&self, since_ms: Option<i64>) -> bool {
+        since_ms.is_some_and(|since| self.clock.now_ms().saturating_sub(since) >= self.flush.max_age_ms)
+    }
+}
+
+/// Writes topics into the lake; drive it with [`marquee_runtime::bus::Subscription::All`].
+#[derive(Debug)]
+pub(crate) struct Sink {
+    lake: Lake,
+    context: Context,
+    parts: BTreeMap<(Topic, i32), Part>,
+}
+
+impl Sink {
+    pub(crate) fn new(lake: Lake, context: Context) -> Self {
+        Self {
+            lake,
+            context,
+            parts: BTreeMap::new(),
+        }
+    }
+
+    fn part(&mut self, topic: Topic, partition: i32) -> Result<Option<&mut Part>, Error> {
+        let Some(table) = Table::of_topic(topic) else {
+            return Ok(None);
+        };
+        Ok(Some(match self.parts.entry((topic, partition)) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let shard = self.lake.shard(table, partition)?;
+                entry.insert(match table.rows() {
+                    Some(rows) => Part::Events(EventShard::new(shard, rows)),
+                    None => Part::Catalogue(CatalogueShard::open(shard)?),
+                })
+            }
+        }))
+    }
+
+    /// Where a partition resumes; `None` if nothing of it is committed.
+    pub(crate) fn position(&mut self, topic: Topic, partition: i32) -> Result<Option<i64>, Error> {
+        Ok(self.part(topic, partition)?.and_then(|part| match part {
+            Part::Events(part) => part.shard().next_offset(),
+            Part::Catalogue(part) => part.shard().next_offset(),
+        }))
+    }
+
+    /// Resumes at `low` where the broker has deleted what was to be read next, and remembers what is missing.
+    pub(crate) fn pass_deleted(&mut self, topic: Topic, partition: i32, low: i64) -> Result<(), Error> {
+        let Some(from) = self.position(topic, partition)?.filter(|&next| next < low) else {
+            return Ok(());
+        };
+        tracing::error!(
+            kafka.topic = %topic, kafka.partition = partition, kafka.offset = from, records = low - from,
+            "records were deleted by the broker before they reached the lake"
+        );
+        let gap = Gap { from, to: low };
+        match self.part(topic, partition)? {
+            Some(Part::Events(part)) => part.skip(gap),
+            Some(Part::Catalogue(part)) => part.skip(gap),
+            None => Ok(()),
+        }
+    }
+
+    /// Commits whatever is buffered.
+    pub(crate) fn flush_all(&mut self) -> Result<(), Error> {
+        for part in self.parts.values_mut() {
+            match part {
+                Part::Events(part) => part.flush(&self.context)?,
+                Part::Catalogue(part) => part.flush(&self.context)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Handler for Sink {
+    type Error = Error;
+
+    fn assigned(&mut self, topic: Topic, partitions: &[i32]) -> Result<BTreeMap<i32, Start>, Error> {
+        partitions
+            .iter()
+            .map(|&partition| {
+                let start = self
+                    .position(topic, partition)?
+                    .map_or(Start::Earliest, Start::At);
+                Ok((partition, start))
+            })
+            .collect()
+    }
+
+    fn handle(&mut self, batch: Vec<RawRecord>) -> Result<(), Error> {
+        for record in batch {
+            let key = (record.topic, record.partition);
+            if !self.parts.contains_key(&key) {
+                self.part(record.topic, record.partition)?;
+            }
+            match self.parts.get_mut(&key) {
+                Some(Part::Events(part)) => part.take(&record, &self.context)?,
+                Some(Part::Catalogue(part)) => part.take(&record, &self.context)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), Error> {
+        for part in self.parts.values_mut() {
+            match part {
+                Part::Events(part) => part.flush_if_due(&self.context)?,
+                Part::Catalogue(part) => part.flush_if_due(&self.context)?,
+            }
+        }
+        Ok(())
+    }
+}

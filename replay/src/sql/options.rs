@@ -1,0 +1,50 @@
+//! Limits of a query.
+
+use serde::{Deserialize, Serialize};
+
+/// Limits of a query.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SqlOptions {
+    /// Memory for sorting, grouping and joining, over all queries of one engine; nothing spills to disk.
+    pub memory_limit_bytes: usize,
+    /// A query that takes longer is stopped.
+    pub timeout_ms: u64,
+    /// A result of more rows is refused.
+    pub max_result_rows: usize,
+    /// Threads' worth of work a query is split into; 0 takes one per core.
+    pub parallelism: usize,
+    /// The hot tail.
+    pub hot: HotOptions,
+}
+
+impl Default for SqlOptions {
+    fn default() -> Self {
+        Self {
+            memory_limit_bytes: 1024 * 1024 * 1024,
+            timeout_ms: 30_000,
+            max_result_rows: 1_000_000,
+            parallelism: 0,
+            hot: HotOptions::default(),
+        }
+    }
+}
+
+/// Limits of reading what the lake does not have yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HotOptions {
+    /// The most records read from one table's topic; those after them stay invisible, and a notice says so.
+    pub max_records: usize,
+    /// The longest wait for the broker; after it the query runs on the lake alone, and a notice says so.
+    pub timeout_ms: u64,
+}
+
+impl Default for HotOptions {
+    fn default() -> Self {
+        Self {
+            max_records: 200_000,
+            timeout_ms: 5_000,
+        }
+    }
+}

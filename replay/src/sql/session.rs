@@ -1,0 +1,138 @@
+//! A snapshot of the lake as a DataFusion session.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, StringArray};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::DataFusionError;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::hot::Hot;
+use super::provider::LakeTable;
+use super::{SqlError, SqlOptions, documentation};
+use crate::lake::{Manifest, manifests};
+use crate::table::Table;
+
+/// One row per item and position of a served list.
+const IMPRESSIONS: &str = "\
+SELECT kafka_partition, kafka_offset, request_id, \"timestamp\", date, endpoint, user_id, surface, model_version, \
+policy, experiment, arm, feature_version, fallback_reason, \
+item['movie_id'] AS movie_id, item['rank'] AS rank, item['score'] AS score, item['source'] AS source, \
+item['propensity'] AS propensity, item['explored'] AS explored \
+FROM (SELECT kafka_partition, kafka_offset, request_id, \"timestamp\", date, endpoint, user_id, surface, \
+model_version, policy, experiment, arm, feature_version, fallback_reason, unnest(items) AS item FROM request_logs)";
+
+/// What the manifests said at one moment.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Snapshot(pub(super) BTreeMap<Table, Vec<Manifest>>);
+
+impl Snapshot {
+    pub(super) fn take(lake_dir: &Path) -> Result<Self, SqlError> {
+        Table::ALL
+            .into_iter()
+            .map(|table| {
+                let manifests =
+                    manifests(lake_dir, table).map_err(|error| SqlError::Lake(error.to_string()))?;
+                Ok((table, manifests))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Partition → next offset that the files do not hold.
+    pub(super) fn positions(&self, table: Table) -> BTreeMap<i32, i64> {
+        self.0
+            .get(&table)
+            .into_iter()
+            .flatten()
+            .map(|manifest| (manifest.partition, manifest.next_offset))
+            .collect()
+    }
+}
+
+/// Memory and files that queries share. Nothing is written: a query too large for its memory fails.
+pub(super) fn runtime(options: &SqlOptions) -> Result<Arc<RuntimeEnv>, SqlError> {
+    RuntimeEnvBuilder::new()
+        .with_memory_limit(options.memory_limit_bytes, 1.0)
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+        .build_arc()
+        .map_err(|error| SqlError::Execution(error.to_string()))
+}
+
+/// A session with the lake's tables, as they are now: `request_logs`, `impressions`, `interactions`, `model_events`,
+/// `quality_metrics`, `movies`, and `documentation`, which describes the columns of the others. A table of which
+/// nothing is stored yet is there and empty.
+///
+/// For queries of one's own; it does not refuse statements that write. [`super::SqlEngine`] does.
+///
+/// # Errors
+/// [`SqlError::Lake`] if a manifest cannot be read.
+pub async fn session(lake_dir: &Path, options: &SqlOptions) -> Result<SessionContext, SqlError> {
+    let snapshot = Snapshot::take(lake_dir)?;
+    session_of(lake_dir, &snapshot, Hot::default(), options, runtime(options)?).await
+}
+
+pub(super) async fn session_of(
+    lake_dir: &Path,
+    snapshot: &Snapshot,
+    mut hot: Hot,
+    options: &SqlOptions,
+    runtime: Arc<RuntimeEnv>,
+) -> Result<SessionContext, SqlError> {
+    let fail = |error: DataFusionError| SqlError::Lake(error.to_string());
+    let lake_dir = std::path::absolute(lake_dir).map_err(|error| SqlError::Lake(error.to_string()))?;
+    let mut config = SessionConfig::new().with_information_schema(true);
+    if options.parallelism > 0 {
+        config = config.with_target_partitions(options.parallelism);
+    }
+    config.options_mut().sql_parser.collect_spans = true;
+    let context = SessionContext::new_with_config_rt(config, runtime);
+    for table in Table::ALL {
+        let rows = hot.tables.remove(&table).unwrap_or_default();
+        let files = if rows.replaces_files {
+            Vec::new()
+        } else {
+            snapshot
+                .0
+                .get(&table)
+                .into_iter()
+                .flatten()
+                .flat_map(|manifest| manifest.files.clone())
+                .filter(|file| file.rows > 0)
+                .collect()
+        };
+        let provider = LakeTable::new(&lake_dir, table, files, rows.batches).map_err(fail)?;
+        context
+            .register_table(table.name(), Arc::new(provider))
+            .map_err(fail)?;
+    }
+    let impressions = context.sql(IMPRESSIONS).await.map_err(fail)?.into_view();
+    context.register_table("impressions", impressions).map_err(fail)?;
+    let docs = documentation_batch().map_err(|error| SqlError::Lake(error.to_string()))?;
+    context.register_batch("documentation", docs).map_err(fail)?;
+    Ok(context)
+}
+
+fn documentation_batch() -> Result<RecordBatch, datafusion::arrow::error::ArrowError> {
+    let rows: Vec<(&str, &str, &str)> = documentation()
+        .iter()
+        .flat_map(|table| {
+            table
+                .columns
+                .iter()
+                .map(|column| (table.name, column.name, column.description))
+        })
+        .collect();
+    let column = |of: fn(&(&'static str, &'static str, &'static str)) -> &'static str| -> ArrayRef {
+        Arc::new(rows.iter().map(|row| Some(of(row))).collect::<StringArray>())
+    };
+    RecordBatch::try_from_iter([
+        ("table_name", column(|row| row.0)),
+        ("column_name", column(|row| row.1)),
+        ("description", column(|row| row.2)),
+    ])
+}

@@ -1,0 +1,353 @@
+//! The service against a broker: topics in, rows out, restarts and the broker's absence in between.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use marquee_replay::{Config, Error, Format, Service, SinkCounts, SqlEngine, SqlOptions};
+use marquee_runtime::bus::{Outgoing, Publisher};
+use marquee_runtime::{Bus, Clock, ManualClock, SystemClock};
+use marquee_schemas::{
+    ALL_TOPICS, DeadLetter, Endpoint, Filters, Interaction, Kind, LoggedItem, ModelVersion, Movie, MovieId,
+    QualityMetric, RequestLog, SchemaVersion, Topic, UserId, decode,
+};
+use marquee_testkit::{Broker, eventually_async};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// 2024-05-01.
+const MAY: i64 = 1_714_521_600_000;
+
+fn log(user: u64, at: i64, movies: &[u32]) -> RequestLog {
+    RequestLog {
+        schema_version: SchemaVersion,
+        request_id: format!("{user}-{at}"),
+        timestamp: at,
+        endpoint: Endpoint::Recommend,
+        status: 200,
+        user_id: Some(UserId(user)),
+        surface: None,
+        model_version: Some(ModelVersion::from_ordinal(1)),
+        policy: "ranked".into(),
+        experiment: None,
+        arm: None,
+        assignment_hash: None,
+        feature_version: None,
+        k: 10,
+        candidates: 10,
+        seeds: vec![],
+        filters: Filters::default(),
+        items: (0..)
+            .zip(movies)
+            .map(|(rank, &movie)| LoggedItem {
+                movie_id: MovieId(movie),
+                rank,
+                score: 1.0,
+                source: "als".into(),
+                propensity: 1.0,
+                explored: false,
+            })
+            .collect(),
+        fallback_reason: None,
+        latency_ms: 1.5,
+        stages: vec![],
+    }
+}
+
+fn view(user: u64, at: i64, movie: u32) -> Interaction {
+    Interaction {
+        schema_version: SchemaVersion,
+        event_id: format!("{user}-{at}-{movie}"),
+        user_id: UserId(user),
+        movie_id: Some(MovieId(movie)),
+        kind: Kind::View,
+        rating: None,
+        genres: vec![],
+        timestamp: at,
+        session_id: None,
+        request_id: None,
+        source: None,
+    }
+}
+
+struct Running {
+    token: CancellationToken,
+    task: JoinHandle<Result<(), Error>>,
+    counts: Arc<SinkCounts>,
+}
+
+impl Running {
+    fn start(config: &Config, bus: &Bus, clock: Arc<dyn Clock>) -> Self {
+        let service = Service::new(config.clone(), bus.clone(), clock);
+        let token = CancellationToken::new();
+        Self {
+            counts: service.counts(),
+            task: tokio::spawn(service.run(token.clone())),
+            token,
+        }
+    }
+
+    async fn stop(self) {
+        self.token.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+
+    async fn kill(self) {
+        self.task.abort();
+        drop(self.task.await);
+        self.token.cancel();
+    }
+}
+
+fn config(lake: &Path) -> Config {
+    let mut config = Config {
+        lake_dir: lake.to_owned(),
+        ..Config::default()
+    };
+    config.flush.max_age_ms = 200;
+    config
+}
+
+async fn world() -> (Broker, Bus, Publisher, tempfile::TempDir) {
+    let broker = Broker::embedded();
+    let bus = broker.bus();
+    bus.ensure_topics(&ALL_TOPICS).await.unwrap();
+    let publisher = bus.publisher("test").unwrap();
+    (broker, bus, publisher, tempfile::tempdir().unwrap())
+}
+
+async fn count(engine: &SqlEngine, table: &str) -> (i64, i64) {
+    let query = format!(
+        "SELECT count(*) AS n, count(DISTINCT kafka_partition * 1000000 + kafka_offset) AS d FROM {table}"
+    );
+    let text = engine.run(&query).await.unwrap().render(Format::Json).unwrap();
+    let row: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+    (row["n"].as_i64().unwrap(), row["d"].as_i64().unwrap())
+}
+
+fn lake(dir: &tempfile::TempDir) -> SqlEngine {
+    SqlEngine::new(dir.path(), SqlOptions::default()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_record_becomes_one_row_or_one_dead_letter_across_restarts_and_kills() {
+    let (_broker, bus, publisher, dir) = world().await;
+    let config = config(dir.path());
+    let mut sent = 0;
+    for round in 0..6_u32 {
+        let mut records: Vec<Outgoing> = (0..500)
+            .map(|n| Outgoing::of(&view(n, MAY + i64::from(round) * 1_000, 1)))
+            .collect();
+        records.push(Outgoing {
+            topic: Topic::Interactions,
+            partition: None,
+            key: b"bad".to_vec(),
+            value: Some(format!("not JSON {round}").into_bytes()),
+        });
+        publisher.publish_all(&records).await.unwrap();
+        sent += 500;
+        let running = Running::start(&config, &bus, Arc::new(SystemClock));
+        if round % 2 == 0 {
+            // Killed as soon as something is committed, or at the latest when all is.
+            let counts = Arc::clone(&running.counts);
+            eventually_async("a first commit", PATIENCE, || {
+                (counts.commits() > 0).then_some(())
+            })
+            .await;
+            running.kill().await;
+        } else {
+            let engine = lake(&dir);
+            let deadline = tokio::time::Instant::now() + PATIENCE;
+            while count(&engine, "interactions").await.0 < sent {
+                assert!(
+                    tokio::time::Instant::now() < deadline,
+                    "the sink does not get there"
+                );
+                tokio::task::yield_now().await;
+            }
+            running.stop().await;
+        }
+    }
+    assert_eq!(count(&lake(&dir), "interactions").await, (sent, sent));
+
+    let mut letters = BTreeMap::new();
+    let read = bus.clone();
+    tokio::task::spawn_blocking(move || {
+        read.read_range(Topic::DeadLetters, &BTreeMap::new(), &BTreeMap::new(), |record| {
+            let letter: DeadLetter = decode(&record.value.unwrap()).unwrap();
+            assert_eq!(
+                (letter.stage.as_str(), letter.topic.as_str()),
+                ("replay", "interactions")
+            );
+            letters.insert((letter.partition, letter.offset), letter.payload.0);
+            Ok::<_, std::convert::Infallible>(())
+        })
+        .unwrap();
+        assert_eq!(letters.len(), 6, "{letters:?}");
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hot_rows_are_visible_before_their_flush_and_once_after_it() {
+    let (mut broker, bus, publisher, dir) = world().await;
+    let mut config = config(dir.path());
+    config.flush.max_age_ms = 3_600_000;
+    config.evaluation.enabled = false;
+    let movie = |id: u32, title: &str| Movie {
+        schema_version: SchemaVersion,
+        movie_id: MovieId(id),
+        title: title.into(),
+        year: None,
+        genres: vec![],
+        imdb_id: None,
+        tmdb_id: None,
+    };
+    let publish = async |from: u64| {
+        let mut records: Vec<Outgoing> = (from..from + 100)
+            .flat_map(|n| {
+                [
+                    Outgoing::of(&log(n, MAY, &[1, 2])),
+                    Outgoing::of(&view(n, MAY, 1)),
+                ]
+            })
+            .collect();
+        records.push(Outgoing::of(&movie(7, &format!("Title {from}"))));
+        records.push(Outgoing::of(&movie(100 + u32::try_from(from).unwrap(), "Other")));
+        publisher.publish_all(&records).await.unwrap();
+    };
+    let titles = async |engine: &SqlEngine| {
+        let result = engine
+            .run("SELECT title FROM movies ORDER BY movie_id")
+            .await
+            .unwrap();
+        assert_eq!(result.notices, Vec::<String>::new());
+        result.render(Format::Csv).unwrap()
+    };
+    publish(0).await;
+    let hot = lake(&dir).with_hot_tail(bus.clone());
+    assert_eq!(count(&lake(&dir), "request_logs").await, (0, 0));
+    assert_eq!(count(&hot, "request_logs").await, (100, 100));
+    assert_eq!(count(&hot, "impressions").await, (200, 100));
+    assert_eq!(titles(&hot).await, "title\nTitle 0\nOther\n");
+
+    let running = Running::start(&config, &bus, Arc::new(SystemClock));
+    let ends = bus.watermarks(Topic::RequestLogs).await.unwrap().len();
+    assert_eq!(ends, 100);
+    // Nothing is due yet, so the stop's flush writes it all once the sink has read it.
+    let engine = lake(&dir);
+    let mut running = Some(running);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while count(&engine, "interactions").await.0 < 100 || count(&engine, "request_logs").await.0 < 100 {
+        if let Some(running) = running.take() {
+            running.stop().await;
+        }
+        running = Some(Running::start(&config, &bus, Arc::new(SystemClock)));
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the sink does not get there"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    if let Some(running) = running {
+        running.stop().await;
+    }
+    assert_eq!(count(&hot, "request_logs").await, (100, 100));
+    publish(1_000).await;
+    assert_eq!(count(&engine, "request_logs").await, (100, 100));
+    assert_eq!(count(&hot, "request_logs").await, (200, 200));
+    assert_eq!(count(&hot, "interactions").await, (200, 200));
+    assert_eq!(titles(&hot).await, "title\nTitle 1000\nOther\nOther\n");
+
+    broker.stop();
+    let options = SqlOptions {
+        hot: marquee_replay::sql::HotOptions {
+            timeout_ms: 300,
+            ..Default::default()
+        },
+        ..SqlOptions::default()
+    };
+    let alone = SqlEngine::new(dir.path(), options).unwrap().with_hot_tail(bus);
+    let result = alone.run("SELECT * FROM request_logs").await.unwrap();
+    assert_eq!(
+        (result.num_rows(), result.notices.len()),
+        (100, 1),
+        "{:?}",
+        result.notices
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_served_is_evaluated_once_its_window_is_over_and_never_twice() {
+    let (_broker, bus, publisher, dir) = world().await;
+    let config = config(dir.path());
+    let minute = 60_000;
+    let mut records = Vec::new();
+    for user in 0..20 {
+        records.push(Outgoing::of(&log(user, MAY + minute, &[1, 2, 3])));
+        // Half of the users go on to watch what was shown second, the others something else.
+        let movie = if user % 2 == 0 { 2 } else { 9 };
+        records.push(Outgoing::of(&view(user, MAY + 2 * minute, movie)));
+    }
+    publisher.publish_all(&records).await.unwrap();
+    let clock = ManualClock::at(MAY + 39 * minute);
+    let metrics = async || {
+        let bus = bus.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut found: Vec<QualityMetric> = Vec::new();
+            bus.read_range(
+                Topic::QualityMetrics,
+                &BTreeMap::new(),
+                &BTreeMap::new(),
+                |record| {
+                    found.push(decode(&record.value.unwrap()).unwrap());
+                    Ok::<_, std::convert::Infallible>(())
+                },
+            )
+            .unwrap();
+            found
+        })
+        .await
+        .unwrap()
+    };
+    let running = Running::start(&config, &bus, Arc::new(clock.clone()));
+    let counts = Arc::clone(&running.counts);
+    eventually_async("all rows", PATIENCE, || {
+        clock.advance(1);
+        (counts.rows() >= 40).then_some(())
+    })
+    .await;
+    assert_eq!(metrics().await, []);
+    clock.advance(2 * minute);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while metrics().await.len() < 2 {
+        assert!(tokio::time::Instant::now() < deadline, "no metrics");
+    }
+    running.stop().await;
+
+    let found = metrics().await;
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0].name, "next_interaction_hit_rate@10");
+    assert_eq!((found[0].value, found[0].n), (0.5, 20));
+    assert_eq!(
+        (found[0].window_start_ms, found[0].window_end_ms),
+        (MAY, MAY + 10 * minute)
+    );
+    assert_eq!(found[1].name, "next_interaction_ndcg@10");
+    assert!((found[1].value - 0.5 / 3_f64.log2()).abs() < 1e-9);
+
+    let again = Running::start(&config, &bus, Arc::new(clock.clone()));
+    let counts = Arc::clone(&again.counts);
+    // The metrics themselves arrive in the lake, which shows that the service is at work.
+    eventually_async("the metrics' rows", PATIENCE, || {
+        clock.advance(1_000);
+        (counts.rows() >= 2).then_some(())
+    })
+    .await;
+    again.stop().await;
+    assert_eq!(metrics().await.len(), 2);
+    assert_eq!(count(&lake(&dir), "quality_metrics").await, (2, 2));
+}
