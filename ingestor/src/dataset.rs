@@ -10,6 +10,8 @@
 mod layout;
 mod locate;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod text;
 mod title;
 

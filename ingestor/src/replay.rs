@@ -43,6 +43,8 @@ pub enum Shift {
     ByMs(i64),
     /// So that the data set's last rating has the time at which the replayer was made.
     EndNow,
+    /// Each event gets the time at which it is sent, as if it happened just then.
+    AsSent,
 }
 
 /// Settings of a replayer.
@@ -81,7 +83,8 @@ pub struct Progress {
 #[derive(Clone)]
 pub struct Replayer {
     sink: Arc<dyn Sink>,
-    started_ms: i64,
+    clock: Arc<dyn Clock>,
+    made_ms: i64,
     config: ReplayConfig,
 }
 
@@ -99,7 +102,8 @@ impl Replayer {
     pub fn new(sink: impl Sink, clock: Arc<dyn Clock>, config: ReplayConfig) -> Self {
         Self {
             sink: Arc::new(sink),
-            started_ms: clock.now_ms(),
+            made_ms: clock.now_ms(),
+            clock,
             config,
         }
     }
@@ -152,7 +156,6 @@ impl Replayer {
         let mut run = Run {
             replayer: self,
             dataset,
-            shift_ms: self.shift_ms(dataset),
             start: range.start.min(end),
             acknowledged: range.start.min(end),
             end,
@@ -165,15 +168,21 @@ impl Replayer {
         outcome.map(|()| run.acknowledged)
     }
 
-    fn shift_ms(&self, dataset: &Dataset) -> i64 {
-        match self.config.shift {
-            Shift::None => 0,
-            Shift::ByMs(ms) => ms,
-            Shift::EndNow => dataset
-                .ratings
-                .last()
-                .map_or(0, |last| self.started_ms.saturating_sub(last.timestamp_ms)),
-        }
+    /// The time to publish an event with.
+    fn moved(&self, dataset: &Dataset, timestamp_ms: i64) -> i64 {
+        let moved = match self.config.shift {
+            Shift::None => timestamp_ms,
+            Shift::ByMs(ms) => timestamp_ms.saturating_add(ms),
+            Shift::EndNow => {
+                let last_ms = dataset
+                    .ratings
+                    .last()
+                    .map_or(timestamp_ms, |last| last.timestamp_ms);
+                self.made_ms.saturating_sub(last_ms.saturating_sub(timestamp_ms))
+            }
+            Shift::AsSent => self.clock.now_ms(),
+        };
+        moved.max(Interaction::MIN_TIMESTAMP_MS)
     }
 }
 
@@ -181,7 +190,6 @@ impl Replayer {
 struct Run<'a> {
     replayer: &'a Replayer,
     dataset: &'a Dataset,
-    shift_ms: i64,
     start: usize,
     acknowledged: usize,
     end: usize,
@@ -324,10 +332,7 @@ impl Run<'_> {
             return Ok(());
         };
         let event = Interaction {
-            timestamp: event
-                .timestamp
-                .saturating_add(self.shift_ms)
-                .max(Interaction::MIN_TIMESTAMP_MS),
+            timestamp: self.replayer.moved(self.dataset, event.timestamp),
             ..event
         };
         let acknowledgement = self.replayer.sink.try_send(&Outgoing::of(&event))?;

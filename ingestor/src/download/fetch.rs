@@ -114,7 +114,13 @@ impl Downloader {
                 Attempt::Complete => return Ok(()),
                 Attempt::Broken(broken) => broken,
             };
-            if made == attempts {
+            // A host that cannot be reached at all will hardly be a few seconds later.
+            let allowed = if broken.reached || received() > 0 {
+                attempts
+            } else {
+                attempts.min(2)
+            };
+            if made >= allowed {
                 let url = url.to_owned();
                 return Err(match broken {
                     Broken {
