@@ -1,0 +1,157 @@
+//! Settings of the recommender.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Settings; units stand in the names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address of the HTTP server, `host:port`; port 0 takes a free one.
+    pub listen: String,
+    /// Folder of the request-log spool; created when absent, owned by one recommender at a time.
+    pub state_dir: PathBuf,
+    /// Folder of the model registry, for bundles whose own path is not reachable from this process.
+    pub registry_dir: PathBuf,
+    /// Entries of a list when the client does not say.
+    pub default_k: u32,
+    /// The most entries of a list.
+    pub max_k: u32,
+    /// The most seed movies of a request.
+    pub max_seeds: usize,
+    /// The most movies a request may exclude.
+    pub max_excluded: usize,
+    /// The largest request body; beyond it 413.
+    pub max_body_bytes: usize,
+    /// Requests worked on at once; beyond it 503 with `Retry-After`. Health, readiness and metrics are exempt.
+    pub max_concurrent_requests: usize,
+    /// A request that takes longer than this, its body included, is answered 408.
+    pub request_timeout_ms: u64,
+    /// How long open requests may take to end after a stop was asked for.
+    pub drain_timeout_ms: u64,
+    /// Catalogues of up to this many movies are scored on the server's own threads (about a millisecond); larger ones
+    /// on the blocking pool.
+    pub inline_movies: usize,
+    /// History entries folded into the live state per write lock: bounds how long a reader waits for the writer.
+    pub apply_slice: usize,
+    /// How long a ranking by popularity may be reused while new events come in.
+    pub popular_ttl_ms: u64,
+    /// Request logs waiting to be sent; beyond it they are dropped, counted, and alerted.
+    pub log_queue_len: usize,
+    /// The most request logs sent to the broker before their acknowledgements are awaited.
+    pub log_batch_len: usize,
+    /// Request logs not acknowledged for so long go to the disk spool.
+    pub log_ack_timeout_ms: u64,
+    /// Pause between attempts to drain the spool while the broker is away.
+    pub log_retry_ms: u64,
+    /// How long the last request logs may take to reach the broker at shutdown; then they are spooled.
+    pub log_flush_timeout_ms: u64,
+    /// The most bytes of the spool; beyond it request logs are dropped, counted, and alerted.
+    pub spool_max_bytes: u64,
+    /// Bytes of one spool file; a file is deleted once all of it has been delivered.
+    pub spool_segment_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".into(),
+            state_dir: ".marquee/recommender".into(),
+            registry_dir: ".marquee/models".into(),
+            default_k: 10,
+            max_k: 100,
+            max_seeds: 50,
+            max_excluded: 10_000,
+            max_body_bytes: 256 * 1024,
+            max_concurrent_requests: 512,
+            request_timeout_ms: 10_000,
+            drain_timeout_ms: 2_000,
+            inline_movies: 50_000,
+            apply_slice: 32,
+            popular_ttl_ms: 100,
+            log_queue_len: 16_384,
+            log_batch_len: 512,
+            log_ack_timeout_ms: 2_000,
+            log_retry_ms: 500,
+            log_flush_timeout_ms: 1_500,
+            spool_max_bytes: 256 * 1024 * 1024,
+            spool_segment_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses settings that cannot work.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the first such key.
+    pub fn check(&self) -> Result<(), Error> {
+        let positive = [
+            ("default_k", u64::from(self.default_k)),
+            ("max_body_bytes", self.max_body_bytes as u64),
+            ("max_concurrent_requests", self.max_concurrent_requests as u64),
+            ("request_timeout_ms", self.request_timeout_ms),
+            ("apply_slice", self.apply_slice as u64),
+            ("log_queue_len", self.log_queue_len as u64),
+            ("log_batch_len", self.log_batch_len as u64),
+            ("log_ack_timeout_ms", self.log_ack_timeout_ms),
+            ("log_retry_ms", self.log_retry_ms),
+            ("spool_segment_bytes", self.spool_segment_bytes),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(Error::Config(format!(
+                "recommender.{key} must be greater than zero"
+            )));
+        }
+        if self.max_k < self.default_k {
+            return Err(Error::Config(format!(
+                "recommender.max_k ({}) is below recommender.default_k ({})",
+                self.max_k, self.default_k
+            )));
+        }
+        if self.max_concurrent_requests > tokio::sync::Semaphore::MAX_PERMITS {
+            return Err(Error::Config(
+                "recommender.max_concurrent_requests is too large".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.request_timeout_ms)
+    }
+
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        Duration::from_millis(self.drain_timeout_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_cannot_work_is_named() {
+        Config::default().check().unwrap();
+        let config = Config {
+            log_queue_len: 0,
+            ..Config::default()
+        };
+        assert!(config.check().unwrap_err().to_string().contains("log_queue_len"));
+        let config = Config {
+            max_k: 5,
+            ..Config::default()
+        };
+        assert!(config.check().unwrap_err().to_string().contains("max_k"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let refused = serde_json::from_str::<Config>(r#"{"max_kk": 3}"#).unwrap_err();
+        assert!(refused.to_string().contains("max_kk"));
+    }
+}

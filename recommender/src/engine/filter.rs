@@ -1,0 +1,91 @@
+//! Restrictions, checked once and applied per movie.
+
+use marquee_schemas::Filters;
+
+use super::Refused;
+use crate::view::{MovieRow, Movies};
+
+#[derive(Debug)]
+pub(super) struct Filter {
+    any: Vec<u32>,
+    all: Vec<u32>,
+    none: Vec<u32>,
+    year_from: Option<u16>,
+    year_to: Option<u16>,
+    exclude: Vec<u32>,
+}
+
+/// Genres listed in a refusal.
+const NAMED: usize = 40;
+
+impl Filter {
+    /// Refuses genres that no movie has and year ranges that hold no year. Excluded movies need not exist.
+    pub(super) fn compile(filters: &Filters, movies: &Movies) -> Result<Self, Refused> {
+        if let (Some(from), Some(to)) = (filters.year_from, filters.year_to)
+            && from > to
+        {
+            return Err(Refused::InvalidFilter {
+                field: "filters.year_from",
+                detail: format!("year_from {from} is after year_to {to}"),
+            });
+        }
+        Ok(Self {
+            any: numbers("filters.genres_any", &filters.genres_any, movies)?,
+            all: numbers("filters.genres_all", &filters.genres_all, movies)?,
+            none: numbers("filters.genres_none", &filters.genres_none, movies)?,
+            year_from: filters.year_from,
+            year_to: filters.year_to,
+            exclude: filters
+                .exclude
+                .iter()
+                .filter_map(|&id| movies.lookup(id))
+                .collect(),
+        })
+    }
+
+    /// Writes into `allowed`, by movie index, what the catalogue holds and the restrictions let pass, and how many.
+    pub(super) fn mask(&self, movies: &Movies, allowed: &mut Vec<bool>) -> u32 {
+        allowed.clear();
+        allowed.extend(movies.rows().iter().map(|row| self.passes(row)));
+        for &index in &self.exclude {
+            if let Some(allowed) = allowed.get_mut(index as usize) {
+                *allowed = false;
+            }
+        }
+        u32::try_from(allowed.iter().filter(|&&allowed| allowed).count()).unwrap_or(u32::MAX)
+    }
+
+    fn passes(&self, row: &MovieRow) -> bool {
+        let Some(movie) = &row.movie else { return false };
+        let has = |genre: &u32| row.genres.contains(genre);
+        (self.any.is_empty() || self.any.iter().any(has))
+            && self.all.iter().all(has)
+            && !self.none.iter().any(has)
+            && self
+                .year_from
+                .is_none_or(|from| movie.year.is_some_and(|year| year >= from))
+            && self
+                .year_to
+                .is_none_or(|to| movie.year.is_some_and(|year| year <= to))
+    }
+}
+
+fn numbers(field: &'static str, names: &[String], movies: &Movies) -> Result<Vec<u32>, Refused> {
+    names
+        .iter()
+        .map(|name| {
+            movies.genre(name).ok_or_else(|| {
+                let known = movies.genre_names();
+                let shown: Vec<&str> = known.iter().copied().take(NAMED).collect();
+                Refused::InvalidFilter {
+                    field,
+                    detail: format!(
+                        "no movie has the genre {:?}; there are: {}",
+                        name.chars().take(64).collect::<String>(),
+                        shown.join(", ")
+                    ),
+                }
+            })
+        })
+        .collect()
+}

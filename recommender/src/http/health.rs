@@ -1,0 +1,65 @@
+//! `GET /health` and `GET /ready`
+
+use axum::Json;
+use axum::extract::State;
+use marquee_schemas::ModelVersion;
+use serde::Serialize;
+
+use super::{AppState, Problem};
+
+/// The process is alive.
+#[derive(Debug, Serialize)]
+pub(super) struct Health {
+    status: &'static str,
+    version: &'static str,
+    model_version: Option<ModelVersion>,
+}
+
+pub(super) async fn health(State(state): State<AppState>) -> Json<Health> {
+    Json(Health {
+        status: "alive",
+        version: env!("CARGO_PKG_VERSION"),
+        model_version: serving(&state),
+    })
+}
+
+/// Answers rest on complete data.
+#[derive(Debug, Serialize)]
+pub(super) struct Ready {
+    status: &'static str,
+    /// What ranks: the champion, or popularity while there is none.
+    serving: &'static str,
+    model_version: Option<ModelVersion>,
+    movies: usize,
+    users: usize,
+    as_of_ms: Option<i64>,
+}
+
+pub(super) async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, Problem> {
+    let missing = state.engine.view().missing();
+    if !missing.is_empty() {
+        return Err(Problem::not_ready(missing));
+    }
+    let model_version = serving(&state);
+    let view = state.engine.view().read();
+    Ok(Json(Ready {
+        status: "ready",
+        serving: if model_version.is_some() {
+            "model"
+        } else {
+            "popularity, no model was promoted yet"
+        },
+        model_version,
+        movies: view.movies.present(),
+        users: view.users.len(),
+        as_of_ms: view.as_of_ms(),
+    }))
+}
+
+fn serving(state: &AppState) -> Option<ModelVersion> {
+    state
+        .engine
+        .champion()
+        .serving()
+        .map(|serving| serving.version.clone())
+}

@@ -1,0 +1,348 @@
+//! The materialised view: catalogue, histories and the live state, kept up to date from the topics.
+//!
+//! # Concurrency
+//! One `RwLock` guards the whole [`ViewState`], so that a request sees catalogue and histories of one moment. There is
+//! one writer (the subscriber's thread). It holds the lock for a bounded slice of work, `apply_slice` history entries
+//! of some microseconds each, so that readers wait less than a millisecond; the standard library's lock lets a
+//! waiting writer pass ahead of new readers, and a reader holds it for one scoring pass, so neither side starves.
+//! Whatever takes longer (the first fold, a refold) is done aside and swapped in. Guards are never held across an
+//! `.await`.
+//!
+//! # Order
+//! A first load sees each history chunk once, not the events in their order: all entries are folded sorted by
+//! (event time, partition, user, position). Later entries are folded as they come. A restart therefore gives the
+//! state of a run in which nothing came late.
+//!
+//! # Erasure
+//! A tombstone removes the user's entries of that partition: history and seen set are those of the remaining ones at
+//! once. What the entries added to sums over all users is anonymous and stays until the next fold.
+
+mod change;
+mod follow;
+mod movies;
+mod users;
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use marquee_models::Error as ModelsError;
+use marquee_models::live::{LiveParams, LiveState};
+use marquee_runtime::bus::RawRecord;
+use marquee_schemas::Topic;
+
+pub use change::{Change, RecordError};
+pub(crate) use follow::{Follow, follow};
+pub use movies::{MovieRow, Movies};
+pub use users::{Entry, Part, UserRow, Users};
+
+/// Catalogue, histories and live state of one moment.
+#[derive(Debug)]
+pub struct ViewState {
+    /// The catalogue.
+    pub movies: Movies,
+    /// Histories as the feature store publishes them.
+    pub users: Users,
+    /// The streaming state that models read.
+    pub live: LiveState,
+    refold: bool,
+}
+
+/// What a batch of changes did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// History entries folded in.
+    pub entries: usize,
+    /// Whether the catalogue changed.
+    pub movies_changed: bool,
+}
+
+impl ViewState {
+    /// Nothing known yet.
+    ///
+    /// # Errors
+    /// Settings of the live state out of their domain.
+    pub fn empty(params: LiveParams) -> Result<Self, ModelsError> {
+        Ok(Self {
+            movies: Movies::default(),
+            users: Users::default(),
+            live: LiveState::new(params)?,
+            refold: false,
+        })
+    }
+
+    /// Folds a whole compacted log at once: all movies and users first, then all history entries in time order.
+    ///
+    /// # Errors
+    /// As [`ViewState::empty`].
+    pub fn fold(params: LiveParams, changes: Vec<Change>) -> Result<Self, ModelsError> {
+        let mut state = Self::empty(params)?;
+        for change in changes {
+            state.store(change);
+        }
+        state.live = state.refolded(state.live.params().clone())?;
+        state.refold = false;
+        Ok(state)
+    }
+
+    /// Event time as of which lists are made, ms: the newest event folded in. Decays are read at this moment and not
+    /// at the wall clock, so that a replayed past looks as it looked then.
+    #[must_use]
+    pub fn as_of_ms(&self) -> Option<i64> {
+        self.live.last_event_ms()
+    }
+
+    /// Applies one change; returns how many history entries it brought, and whether it touched the catalogue.
+    fn apply(&mut self, change: Change) -> Applied {
+        let Stored { user, fresh, movies } = self.store(change);
+        let entries = fresh.len();
+        if let Some(user) = user {
+            for entry in fresh {
+                self.live.observe(&entry.interaction(user));
+            }
+        }
+        self.live.ensure_items(self.movies.len());
+        Applied {
+            entries,
+            movies_changed: movies,
+        }
+    }
+
+    /// Keeps the change in catalogue and histories, without the live state except for what must be forgotten.
+    fn store(&mut self, change: Change) -> Stored {
+        let known = self.movies.len();
+        let mut stored = Stored::default();
+        match change {
+            Change::Movie(movie) => {
+                self.movies.upsert(movie);
+                stored.movies = true;
+            }
+            Change::MovieGone(id) => {
+                stored.movies = self.movies.remove(id);
+            }
+            Change::Chunk { partition, chunk } => {
+                let movies = &mut self.movies;
+                let (user, fresh) = self.users.append(partition, &chunk, |id| movies.index_of(id));
+                stored.user = Some(user);
+                stored.fresh = fresh;
+            }
+            Change::User { partition, features } => self.users.describe(partition, &features),
+            Change::UserGone { partition, user } => {
+                if let Some(gone) = self.users.remove(partition, user) {
+                    self.live.forget(gone.index);
+                    // The live state cannot forget one partition's share alone.
+                    self.refold |= gone.others_remain;
+                }
+            }
+        }
+        // A movie first met in a history needs a place in the model's binding too.
+        stored.movies |= self.movies.len() != known;
+        stored
+    }
+
+    /// The live state that folding all kept entries gives.
+    fn refolded(&self, params: LiveParams) -> Result<LiveState, ModelsError> {
+        let mut live = LiveState::new(params)?;
+        live.ensure_items(self.movies.len());
+        for (user, entry) in self.users.in_time_order() {
+            live.observe(&entry.interaction(user));
+        }
+        Ok(live)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Stored {
+    user: Option<u32>,
+    fresh: Vec<Entry>,
+    movies: bool,
+}
+
+/// How far the view has come.
+#[derive(Debug, Default)]
+pub struct Progress {
+    loaded: AtomicBool,
+    applied_records: AtomicU64,
+    applied_entries: AtomicU64,
+    refused_records: AtomicU64,
+    lag_ms: AtomicI64,
+    polled_at_ms: AtomicI64,
+}
+
+impl Progress {
+    /// Whether everything that the log held at the start has been applied.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    /// Records applied since the start.
+    #[must_use]
+    pub fn applied_records(&self) -> u64 {
+        self.applied_records.load(Ordering::Relaxed)
+    }
+
+    /// History entries applied since the start.
+    #[must_use]
+    pub fn applied_entries(&self) -> u64 {
+        self.applied_entries.load(Ordering::Relaxed)
+    }
+
+    /// Records that could not be read.
+    #[must_use]
+    pub fn refused_records(&self) -> u64 {
+        self.refused_records.load(Ordering::Relaxed)
+    }
+
+    /// Age of the newest applied record when it was applied, ms: the view's lag while records come in.
+    #[must_use]
+    pub fn lag_ms(&self) -> i64 {
+        self.lag_ms.load(Ordering::Relaxed)
+    }
+
+    /// When the view last heard from its subscriber, ms; grows old when the subscriber hangs.
+    #[must_use]
+    pub fn polled_at_ms(&self) -> i64 {
+        self.polled_at_ms.load(Ordering::Relaxed)
+    }
+}
+
+/// The view. Readers take [`View::read`]; one subscriber writes.
+#[derive(Debug)]
+pub struct View {
+    state: RwLock<ViewState>,
+    wanted: Mutex<Option<LiveParams>>,
+    slice: usize,
+    /// How far it has come.
+    pub progress: Progress,
+}
+
+impl View {
+    /// An empty view that folds at most `slice` entries per write lock.
+    ///
+    /// # Errors
+    /// Settings of the live state out of their domain.
+    pub fn new(params: LiveParams, slice: usize) -> Result<Self, ModelsError> {
+        Ok(Self {
+            state: RwLock::new(ViewState::empty(params)?),
+            wanted: Mutex::default(),
+            slice: slice.max(1),
+            progress: Progress::default(),
+        })
+    }
+
+    /// The state of now. Do not hold the guard for longer than one scoring pass, nor across an `.await`.
+    pub fn read(&self) -> RwLockReadGuard<'_, ViewState> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, ViewState> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces everything by a fold of the whole log, and counts as loaded from then on.
+    pub fn replace(&self, state: ViewState) {
+        let old = std::mem::replace(&mut *self.write(), state);
+        self.progress.loaded.store(true, Ordering::Release);
+        // Outside the lock: freeing a large state takes its time.
+        drop(old);
+    }
+
+    /// Reads and applies records in slices; those that cannot be read are counted and given to `refused`.
+    pub fn apply(&self, records: &[RawRecord], mut refused: impl FnMut(&RawRecord, RecordError)) -> Applied {
+        let mut changes = Vec::with_capacity(records.len());
+        for record in records {
+            match Change::read(record) {
+                Ok(Some(change)) => changes.push(change),
+                Ok(None) => {}
+                Err(error) => {
+                    self.progress.refused_records.fetch_add(1, Ordering::Relaxed);
+                    refused(record, error);
+                }
+            }
+        }
+        let total = self.apply_changes(changes);
+        self.progress
+            .applied_records
+            .fetch_add(records.len() as u64, Ordering::Relaxed);
+        self.progress
+            .applied_entries
+            .fetch_add(total.entries as u64, Ordering::Relaxed);
+        total
+    }
+
+    /// Applies changes in slices, see the [module](self).
+    pub fn apply_changes(&self, changes: Vec<Change>) -> Applied {
+        let mut total = Applied::default();
+        let mut changes = changes.into_iter().peekable();
+        while changes.peek().is_some() {
+            let mut left = self.slice;
+            let mut state = self.write();
+            while left > 0
+                && let Some(change) = changes.next()
+            {
+                let done = state.apply(change);
+                left = left.saturating_sub(done.entries.max(1));
+                total.entries += done.entries;
+                total.movies_changed |= done.movies_changed;
+            }
+            drop(state);
+            if changes.peek().is_some() {
+                std::thread::yield_now();
+            }
+        }
+        total
+    }
+
+    /// Asks the writer to fold the live state anew with these settings, those that a new champion was trained with.
+    pub fn want_params(&self, params: &LiveParams) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(params.clone());
+    }
+
+    /// Folds anew where settings changed or an erasure requires it. For the writer alone: it must not write between
+    /// the fold and the swap.
+    ///
+    /// # Errors
+    /// Settings of the live state out of their domain.
+    pub fn refold_if_due(&self) -> Result<bool, ModelsError> {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let fresh = {
+            let state = self.read();
+            let params = wanted.unwrap_or_else(|| state.live.params().clone());
+            if !state.refold && &params == state.live.params() {
+                return Ok(false);
+            }
+            state.refolded(params)?
+        };
+        let mut state = self.write();
+        let old = std::mem::replace(&mut state.live, fresh);
+        state.refold = false;
+        drop(state);
+        drop(old);
+        Ok(true)
+    }
+
+    pub(crate) fn note_poll(&self, now_ms: i64, newest_record_ms: Option<i64>) {
+        self.progress.polled_at_ms.store(now_ms, Ordering::Relaxed);
+        let lag = newest_record_ms.map_or(0, |time| now_ms.saturating_sub(time).max(0));
+        self.progress.lag_ms.store(lag, Ordering::Relaxed);
+    }
+
+    /// What is still missing before answers rest on complete data; empty when ready.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        let mut missing = Vec::new();
+        if !self.progress.is_loaded() {
+            missing.push("the features have not caught up with the log");
+        }
+        if self.read().movies.present() == 0 {
+            missing.push("the catalogue is empty");
+        }
+        missing
+    }
+
+    /// The topics a view follows.
+    pub const TOPICS: [Topic; 2] = [Topic::Movies, Topic::Features];
+}
+
+#[cfg(test)]
+mod tests;

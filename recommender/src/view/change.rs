@@ -1,0 +1,91 @@
+//! What one record changes.
+
+use marquee_runtime::bus::RawRecord;
+use marquee_schemas::{
+    DecodeError, FeatureKey, FeatureRecord, HistoryChunk, Movie, MovieId, Topic, UserFeatures, UserId, decode,
+};
+
+/// A record, read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A movie is new or described anew.
+    Movie(Movie),
+    /// A movie left the catalogue.
+    MovieGone(MovieId),
+    /// A history chunk as of now.
+    Chunk {
+        /// Partition of the changelog.
+        partition: i32,
+        /// The chunk.
+        chunk: HistoryChunk,
+    },
+    /// A user's aggregates as of now.
+    User {
+        /// Partition of the changelog.
+        partition: i32,
+        /// The aggregates.
+        features: Box<UserFeatures>,
+    },
+    /// A user's data in one partition was erased.
+    UserGone {
+        /// Partition of the changelog.
+        partition: i32,
+        /// The user.
+        user: UserId,
+    },
+}
+
+/// A record of a followed topic that is not what its topic promises.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The value cannot be read.
+    #[error(transparent)]
+    Value(#[from] DecodeError),
+    /// The key is absent or of no known form.
+    #[error("key: {0}")]
+    Key(String),
+}
+
+impl Change {
+    /// Reads a record of `movies` or `features`; `None` for one that says nothing to a view (movie aggregates follow
+    /// from the histories).
+    ///
+    /// # Errors
+    /// [`RecordError`] for a record that is not what its topic promises.
+    pub fn read(record: &RawRecord) -> Result<Option<Self>, RecordError> {
+        let key = record
+            .key
+            .as_deref()
+            .and_then(|key| std::str::from_utf8(key).ok())
+            .ok_or_else(|| RecordError::Key("absent or not text".into()))?;
+        // An empty value is a tombstone as well: some brokers and clients cannot tell the two apart.
+        let value = record.value.as_deref().filter(|value| !value.is_empty());
+        if record.topic == Topic::Movies {
+            return Ok(Some(match value {
+                Some(value) => Self::Movie(decode(value)?),
+                None => Self::MovieGone(MovieId(
+                    key.parse()
+                        .map_err(|_| RecordError::Key(format!("not a movie id: {key:?}")))?,
+                )),
+            }));
+        }
+        let partition = record.partition;
+        let key = key
+            .parse::<FeatureKey>()
+            .map_err(|error| RecordError::Key(error.to_string()))?;
+        match (key, value) {
+            (FeatureKey::Movie(_), _) => Ok(None),
+            (FeatureKey::User(user) | FeatureKey::History(user, _), None) => {
+                Ok(Some(Self::UserGone { partition, user }))
+            }
+            (_, Some(value)) => Ok(match decode::<FeatureRecord>(value)? {
+                FeatureRecord::History(chunk) => Some(Self::Chunk { partition, chunk }),
+                FeatureRecord::User(features) => Some(Self::User {
+                    partition,
+                    features: Box::new(features),
+                }),
+                FeatureRecord::Movie(_) => None,
+            }),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Histories as the feature store publishes them, by (user, partition).
+//!
+//! They are kept beside the live state because it holds only what scoring needs: a fold with other settings, and the
+//! erasure of one partition's share, start from here.
+
+use std::collections::HashMap;
+
+use marquee_models::live::Interaction;
+use marquee_schemas::{HISTORY_CHUNK_LEN, HistoryChunk, HistoryEntry, Kind, MovieId, UserFeatures, UserId};
+use marquee_trainer::signal;
+
+/// One act in a history.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Entry {
+    /// Dense movie index.
+    pub item: u32,
+    /// What was done.
+    pub kind: Kind,
+    /// Stars, for ratings.
+    pub rating: Option<f32>,
+    /// Event time, ms.
+    pub time_ms: i64,
+}
+
+impl Entry {
+    fn of(entry: &HistoryEntry, item: u32) -> Self {
+        Self {
+            item,
+            kind: entry.kind,
+            rating: entry.rating,
+            time_ms: entry.timestamp,
+        }
+    }
+
+    /// The entry as the live state takes it; the weight is the kind's, [`signal::weight`], as in training.
+    #[must_use]
+    pub fn interaction(&self, user: u32) -> Interaction {
+        Interaction {
+            user,
+            item: self.item,
+            rating: self.rating,
+            // Kinds without a weight are no history and do not come here.
+            weight: signal::weight(self.kind).unwrap_or(0.0),
+            time_ms: self.time_ms,
+        }
+    }
+}
+
+/// What one partition of the changelog knows of a user. More than one partition knows a user only when producers
+/// disagree on the partitioner.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The partition.
+    pub partition: i32,
+    /// Interactions applied: the partition's share of the feature version.
+    pub seq: u64,
+    /// Genres chosen while signing up.
+    pub preferred: Vec<String>,
+    /// History entries in the order they were applied.
+    pub entries: Vec<Entry>,
+    /// Position in the history after the newest entry; larger than the number of entries where some are missing.
+    next: u64,
+}
+
+/// One user.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserRow {
+    /// The public id.
+    pub id: UserId,
+    /// By partition, ascending.
+    pub parts: Vec<Part>,
+}
+
+impl UserRow {
+    /// The user's feature version: interactions applied, over all partitions.
+    #[must_use]
+    pub fn feature_version(&self) -> u64 {
+        self.parts.iter().map(|part| part.seq).sum()
+    }
+
+    /// Genres chosen while signing up.
+    pub fn preferred(&self) -> impl Iterator<Item = &String> {
+        self.parts.iter().flat_map(|part| &part.preferred)
+    }
+}
+
+/// What a removal left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gone {
+    /// Dense index the user has or had.
+    pub(super) index: u32,
+    /// Whether other partitions still know the user.
+    pub(super) others_remain: bool,
+}
+
+/// All users. Indices are dense, append-only, and those of the live state; a user who returns after an erasure gets
+/// a new one.
+#[derive(Debug, Default)]
+pub struct Users {
+    index: HashMap<UserId, u32>,
+    rows: Vec<UserRow>,
+    missing_entries: u64,
+}
+
+impl Users {
+    /// A user by public id, with the dense index.
+    #[must_use]
+    pub fn find(&self, id: UserId) -> Option<(u32, &UserRow)> {
+        let index = *self.index.get(&id)?;
+        Some((index, self.rows.get(index as usize)?))
+    }
+
+    /// Number of users known now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether nobody is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Dense indices of users known now, in no order.
+    pub fn indices(&self) -> impl Iterator<Item = u32> {
+        self.index.values().copied()
+    }
+
+    /// History entries that the changelog should hold and does not; not zero only after a loss upstream.
+    #[must_use]
+    pub fn missing_entries(&self) -> u64 {
+        self.missing_entries
+    }
+
+    fn part_mut(&mut self, id: UserId, partition: i32) -> (u32, &mut Part) {
+        let next = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
+        let index = *self.index.entry(id).or_insert(next);
+        if index == next {
+            self.rows.push(UserRow {
+                id,
+                parts: Vec::with_capacity(1),
+            });
+        }
+        let parts = &mut self.rows[index as usize].parts;
+        let place = match parts.binary_search_by_key(&partition, |part| part.partition) {
+            Ok(place) => place,
+            Err(place) => {
+                parts.insert(
+                    place,
+                    Part {
+                        partition,
+                        seq: 0,
+                        preferred: Vec::new(),
+                        entries: Vec::new(),
+                        next: 0,
+                    },
+                );
+                place
+            }
+        };
+        (index, &mut parts[place])
+    }
+
+    /// Appends what is new in a chunk; returns the user's index and the new entries. A chunk that is older than what
+    /// is known brings nothing.
+    pub(super) fn append(
+        &mut self,
+        partition: i32,
+        chunk: &HistoryChunk,
+        mut item_of: impl FnMut(MovieId) -> u32,
+    ) -> (u32, Vec<Entry>) {
+        let (index, part) = self.part_mut(chunk.user_id, partition);
+        let start = u64::from(chunk.chunk) * HISTORY_CHUNK_LEN;
+        let missing = start.saturating_sub(part.next);
+        let known = usize::try_from(part.next.saturating_sub(start)).unwrap_or(usize::MAX);
+        let fresh: Vec<Entry> = chunk
+            .entries
+            .iter()
+            .skip(known)
+            .map(|entry| Entry::of(entry, item_of(entry.movie_id)))
+            .collect();
+        part.entries.extend_from_slice(&fresh);
+        part.next = part.next.max(start + chunk.entries.len() as u64);
+        part.seq = part.seq.max(chunk.seq);
+        if missing > 0 {
+            self.missing_entries += missing;
+            tracing::warn!(
+                kafka.partition = partition,
+                missing,
+                "a history has a gap in the changelog"
+            );
+        }
+        (index, fresh)
+    }
+
+    pub(super) fn describe(&mut self, partition: i32, features: &UserFeatures) {
+        let (_, part) = self.part_mut(features.user_id, partition);
+        part.seq = part.seq.max(features.seq);
+        part.preferred.clone_from(&features.preferred_genres);
+    }
+
+    pub(super) fn remove(&mut self, partition: i32, id: UserId) -> Option<Gone> {
+        let index = *self.index.get(&id)?;
+        let row = self.rows.get_mut(index as usize)?;
+        let before = row.parts.len();
+        row.parts.retain(|part| part.partition != partition);
+        if row.parts.len() == before {
+            return None;
+        }
+        let others_remain = !row.parts.is_empty();
+        if !others_remain {
+            self.index.remove(&id);
+        }
+        Some(Gone { index, others_remain })
+    }
+
+    /// Every kept entry with its user's index, by (event time, partition, user, position).
+    pub(super) fn in_time_order(&self) -> Vec<(u32, Entry)> {
+        let mut all = Vec::new();
+        for (user, row) in self.rows.iter().enumerate() {
+            for part in &row.parts {
+                for (position, entry) in part.entries.iter().enumerate() {
+                    all.push((
+                        (entry.time_ms, part.partition, row.id, position),
+                        user as u32,
+                        *entry,
+                    ));
+                }
+            }
+        }
+        all.sort_unstable_by_key(|(order, ..)| *order);
+        all.into_iter().map(|(_, user, entry)| (user, entry)).collect()
+    }
+}
