@@ -40,10 +40,10 @@ pub(crate) fn axpy_in<S: Simd>(simd: S, scale: f32, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// `y += Σ scales_i · row_i` over four rows of equal length, which `rows` holds one after the other.
+/// `y += Σ scales_i · row_i` over four rows, over the shortest of the lengths, which are whole registers.
 #[inline(always)]
-pub(crate) fn combine_in<S: Simd>(simd: S, scales: [f32; 4], rows: &[f32], y: &mut [f32]) {
-    let [a, b, c, d] = four_rows(rows);
+pub(crate) fn combine_in<S: Simd>(simd: S, scales: [f32; 4], rows: [&[f32]; 4], y: &mut [f32]) {
+    let [a, b, c, d] = rows;
     let (a, _) = S::as_simd_f32s(a);
     let (b, _) = S::as_simd_f32s(b);
     let (c, _) = S::as_simd_f32s(c);
@@ -85,8 +85,9 @@ pub(crate) fn dots_in<S: Simd>(simd: S, rows: &[f32], x: &[f32]) -> [f32; 4] {
     ]
 }
 
+/// Four rows of equal length, which `rows` holds one after the other.
 #[inline(always)]
-fn four_rows(rows: &[f32]) -> [&[f32]; 4] {
+pub(crate) fn four_rows(rows: &[f32]) -> [&[f32]; 4] {
     let (left, right) = rows.split_at(rows.len() / 2);
     let (a, b) = left.split_at(left.len() / 2);
     let (c, d) = right.split_at(right.len() / 2);

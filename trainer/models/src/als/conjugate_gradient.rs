@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::kernels::{axpy_in, combine_in, dot_in, dots_in};
+use crate::kernels::{axpy_in, combine_in, dot_in, dots_in, four_rows};
 
 /// Below this squared residual a step would only add noise.
 const CONVERGED: f32 = 1e-20;
@@ -77,7 +77,7 @@ fn dense_part<S: Simd>(simd: S, gram: &[f32], penalty: f32, x: &[f32], out: &mut
         *out = penalty * x;
     }
     for (rows, &scales) in gram.chunks_exact(4 * x.len()).zip(x.as_chunks::<4>().0) {
-        combine_in(simd, scales, rows, out);
+        combine_in(simd, scales, four_rows(rows), out);
     }
 }
 
@@ -97,6 +97,6 @@ fn for_fours<S: Simd>(
         for ((scale, &excess), dot) in scales.iter_mut().zip(excess).zip(dots) {
             *scale = coefficient(excess, dot);
         }
-        combine_in(simd, scales, rows, out);
+        combine_in(simd, scales, four_rows(rows), out);
     }
 }

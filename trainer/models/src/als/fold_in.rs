@@ -3,7 +3,7 @@
 use ndarray::Array2;
 use pulp::Arch;
 
-use super::normal_equations::{PANEL, RankUpdate, Solve, gram};
+use super::normal_equations::{RankUpdate, Solve, gram, panel_rows};
 use super::padded::Padded;
 use super::{AlsParams, excess, penalty};
 use crate::kernels::row;
@@ -48,7 +48,7 @@ impl FoldIn {
         let square = stride * stride;
         scratch.floats.clear();
         scratch.floats.extend_from_slice(&self.gram);
-        let rows = events.min(PANEL);
+        let rows = events.min(panel_rows(stride));
         scratch.floats.resize(square + stride + 2 * rows * stride, 0.0);
         let (matrix, rest) = scratch.floats.split_at_mut(square);
         let (vector, panels) = rest.split_at_mut(stride);

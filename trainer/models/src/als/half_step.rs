@@ -4,7 +4,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::conjugate_gradient::ConjugateGradient;
-use super::normal_equations::{PANEL, RankUpdate, Solve, gram};
+use super::normal_equations::{RankUpdate, Solve, gram, panel_rows};
 use super::padded::Padded;
 use super::{AlsParams, AlsSolver, excess, penalty};
 use crate::Error;
@@ -94,7 +94,8 @@ impl<'a> HalfStep<'a> {
             .step_by(stride + 1)
             .for_each(|value| *value += penalty);
         vector.fill(0.0);
-        for (indices, weights) in indices.chunks(PANEL).zip(weights.chunks(PANEL)) {
+        let rows = panel_rows(stride);
+        for (indices, weights) in indices.chunks(rows).zip(weights.chunks(rows)) {
             buffers.panel.clear();
             buffers.scaled.clear();
             for (&index, &weight) in indices.iter().zip(weights) {

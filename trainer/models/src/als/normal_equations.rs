@@ -6,10 +6,13 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::padded::Padded;
-use crate::kernels::{axpy_in, dot_in};
+use crate::kernels::{axpy_in, combine_in, dot_in, four_rows};
 
-/// Vectors that are gathered before they are multiplied: two such blocks stay in the first-level cache.
-pub(super) const PANEL: usize = 64;
+/// How many vectors of a padded length are gathered before they are multiplied: two such panels stay in the first-level
+/// cache, and each is long enough to pay for reading and writing the system.
+pub(super) fn panel_rows(stride: usize) -> usize {
+    (4096 / stride).max(8)
+}
 
 /// `YᵀY` of all rows, both triangles.
 ///
@@ -17,11 +20,11 @@ pub(super) const PANEL: usize = 64;
 /// depend on the number of threads.
 pub(super) fn gram(matrix: &Padded) -> Vec<f32> {
     let stride = matrix.stride();
-    let block = (matrix.rows().div_ceil(64).max(4 * PANEL)) * stride;
+    let block = (matrix.rows().div_ceil(64).max(256)) * stride;
     let partial: Vec<Vec<f32>> = (matrix.values().par_chunks(block))
         .map(|rows| {
             let mut sum = vec![0.0; stride * stride];
-            for panel in rows.chunks(PANEL * stride) {
+            for panel in rows.chunks(panel_rows(stride) * stride) {
                 Arch::new().dispatch(RankUpdate {
                     left: panel,
                     right: panel,
@@ -144,23 +147,8 @@ impl WithSimd for Solve<'_> {
             side,
             b,
         } = self;
-        for pivot in 0..side {
-            let (head, tail) = matrix.split_at_mut((pivot + 1) * stride);
-            let row = &mut head[pivot * stride..];
-            let square = row[pivot];
-            if square.is_nan() || square <= 0.0 {
-                return false;
-            }
-            let scale = simd.splat_f32s(1.0 / square.sqrt());
-            for value in S::as_mut_simd_f32s(&mut row[pivot / S::F32_LANES * S::F32_LANES..]).0 {
-                *value = simd.mul_f32s(*value, scale);
-            }
-            let row = &*row;
-            for (index, below) in (pivot + 1..side).zip(tail.chunks_exact_mut(stride)) {
-                // From the start of the register that holds the diagonal: what lies left of it is never read.
-                let begin = index / S::F32_LANES * S::F32_LANES;
-                axpy_in(simd, -row[index], &row[begin..], &mut below[begin..]);
-            }
+        if !factorise(simd, matrix, stride, side) {
+            return false;
         }
         // Uᵀ z = b, forwards; then U x = z, backwards.
         for (index, row) in matrix.chunks_exact(stride).enumerate().take(side) {
@@ -178,6 +166,54 @@ impl WithSimd for Solve<'_> {
         true
     }
 }
+
+/// `A = UᵀU` in the upper triangle; `false` if a pivot is not positive.
+///
+/// Four pivot rows are finished at a time, and the rows below are read and written once for all four.
+#[inline(always)]
+fn factorise<S: Simd>(simd: S, matrix: &mut [f32], stride: usize, side: usize) -> bool {
+    // From the start of the register that holds the diagonal: what lies left of it is never read.
+    let register = |index: usize| index / S::F32_LANES * S::F32_LANES;
+    for first in (0..side).step_by(PIVOTS) {
+        let count = PIVOTS.min(side - first);
+        let (head, below) = matrix.split_at_mut((first + count) * stride);
+        let pivots = &mut head[first * stride..];
+        for local in 0..count {
+            let (row, later) = pivots[local * stride..].split_at_mut(stride);
+            let pivot = first + local;
+            let square = row[pivot];
+            if square.is_nan() || square <= 0.0 {
+                return false;
+            }
+            let scale = simd.splat_f32s(1.0 / square.sqrt());
+            for value in S::as_mut_simd_f32s(&mut row[register(pivot)..]).0 {
+                *value = simd.mul_f32s(*value, scale);
+            }
+            for (index, later) in (pivot + 1..).zip(later.chunks_exact_mut(stride)) {
+                axpy_in(
+                    simd,
+                    -row[index],
+                    &row[register(index)..],
+                    &mut later[register(index)..],
+                );
+            }
+        }
+        // Fewer than four pivots are the last, with nothing below.
+        if count == PIVOTS {
+            let [a, b, c, d] = four_rows(pivots);
+            for (index, below) in (first + PIVOTS..side).zip(below.chunks_exact_mut(stride)) {
+                let begin = register(index);
+                let scales = [-a[index], -b[index], -c[index], -d[index]];
+                let rows = [&a[begin..], &b[begin..], &c[begin..], &d[begin..]];
+                combine_in(simd, scales, rows, &mut below[begin..]);
+            }
+        }
+    }
+    true
+}
+
+/// Pivot rows per step of a factorisation.
+const PIVOTS: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -216,8 +252,8 @@ mod tests {
 
     #[test]
     fn larger_systems_are_solved_whatever_their_padding() {
-        for side in [5, 16, 33, 64] {
-            let points = Array2::from_shape_fn((100, side), |(row, column)| {
+        for side in [1, 5, 16, 33, 64, 90] {
+            let points = Array2::from_shape_fn((200, side), |(row, column)| {
                 ((row * 31 + column * 17) % 23) as f32 / 23.0
             });
             let padded = Padded::from_array(&points);
