@@ -14,14 +14,16 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The consumer group that shares the partitions.
     pub group_id: String,
-    /// The most records folded in one transaction per partition.
+    /// The most records of one batch, over all partitions: one transaction per partition in it. Batches grow with the
+    /// backlog up to this, and larger ones are folded faster. No more than `triggers.volume_interactions`, or one batch
+    /// may pass several points of the triggers' grid.
     pub max_batch_records: usize,
     /// How long a batch waits for further records once it has one, ms; zero takes what is there.
     pub max_batch_wait_ms: u64,
     /// How far an event's time may lie ahead of the clock, ms.
     pub max_future_ms: i64,
-    /// How many applied event ids each partition remembers: a repeated id is recognised as long as no more than this
-    /// many other events of its partition were applied in between. Costs 16 bytes on disk and about 50 in memory each.
+    /// How many event ids each partition remembers, those applied last: an id is a repetition if it is among them.
+    /// Costs 16 bytes on disk and about 50 in memory each.
     pub dedupe_window_events: u64,
     /// Memory for cached pages of each partition's file, bytes.
     pub cache_bytes_per_partition: usize,
@@ -36,7 +38,7 @@ impl Default for Config {
         Self {
             state_dir: PathBuf::from(".marquee/features"),
             group_id: "feature-processor".into(),
-            max_batch_records: 5_000,
+            max_batch_records: 10_000,
             max_batch_wait_ms: 0,
             max_future_ms: 24 * 60 * 60 * 1000,
             dedupe_window_events: 1 << 20,

@@ -25,7 +25,8 @@ pub struct UserReport {
     pub history: Vec<HistoryEntry>,
 }
 
-/// Opens every `features-<partition>.redb` in `state_dir` without changing it.
+/// Opens every `features-<partition>.redb` in `state_dir` without changing its state; a file that a killed process left
+/// behind is closed properly first.
 ///
 /// # Errors
 /// [`Error::Folder`] if the folder cannot be read, [`Error::Store`] if a file is in use by a running service or is

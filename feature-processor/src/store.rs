@@ -11,6 +11,7 @@ mod tables;
 use std::path::{Path, PathBuf};
 
 use marquee_runtime::bus::Outgoing;
+use marquee_schemas::{HistoryEntry, UserId};
 use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use self::batch::{Batch, GenreBook};
@@ -241,6 +242,14 @@ impl Store {
         Snapshot::of(&self.db, &self.path, self.partition)
     }
 
+    /// A user's whole history, in the order it was applied; empty for an unknown user.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn user_history(&self, user: UserId) -> Result<Vec<HistoryEntry>, Error> {
+        self.snapshot()?.user_history(user)
+    }
+
     /// [`Snapshot::state_hash`] of the last commit.
     ///
     /// # Errors
@@ -250,7 +259,7 @@ impl Store {
     }
 }
 
-/// Opens a file that no process has open, without changing it.
+/// Opens a file that no process has open, without changing its state.
 pub(crate) fn read_only(path: &Path, partition: i32) -> Result<Snapshot, Error> {
     Snapshot::read_only(path, partition)
 }

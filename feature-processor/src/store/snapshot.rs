@@ -7,7 +7,10 @@ use marquee_schemas::{
     FeatureKey, FeatureRecord, HistoryChunk, HistoryEntry, MovieFeatures, MovieId, Topic, UserFeatures,
     UserId, encode,
 };
-use redb::{ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{
+    Database, DatabaseError, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+    ReadableTable,
+};
 use sha2::{Digest, Sha256};
 
 use super::batch::GenreBook;
@@ -64,9 +67,17 @@ impl Snapshot {
         })
     }
 
-    /// Opens a file that no process has open, without changing it.
+    /// Opens a file that no process has open. The state is not changed; a file whose process was killed is first
+    /// closed properly, which redb does only for a writer.
     pub(super) fn read_only(path: &Path, partition: i32) -> Result<Self, Error> {
-        let db = ReadOnlyDatabase::open(path).map_err(|e| Error::store(path)(e.into()))?;
+        let opened = match ReadOnlyDatabase::open(path) {
+            Err(DatabaseError::RepairAborted) => Database::open(path).and_then(|writer| {
+                drop(writer);
+                ReadOnlyDatabase::open(path)
+            }),
+            outcome => outcome,
+        };
+        let db = opened.map_err(|e| Error::store(path)(e.into()))?;
         let mut snapshot = Self::of(&db, path, partition)?;
         snapshot.keep = Some(db);
         Ok(snapshot)
