@@ -1,1 +1,187 @@
-//! (to be written)
+//! Gradient-boosted regression trees on histograms (Friedman 2001; Ke et al., "LightGBM", NeurIPS 2017, §2–3):
+//! second-order leaf-wise growth over at most 255 bins per feature.
+//!
+//! Why our own: the pure-Rust boosters `perpetual` and `forust-ml` have no listwise objective and take no custom
+//! gradients per round, and `lightgbm` bindings need a C++ toolchain that a bare machine lacks. What a ranker needs is
+//! small: bins, histograms, leaf-wise splits. Every sum runs in row order within one feature, so that the trees do
+//! not depend on the number of threads.
+
+mod bins;
+mod grow;
+
+pub use bins::{Binned, Bins};
+
+use crate::Error;
+use crate::checked::require;
+use serde::{Deserialize, Serialize};
+
+/// Unchecked settings of tree growth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GbdtParams {
+    /// Most trees grown.
+    pub trees: usize,
+    /// Leaves per tree.
+    pub leaves: usize,
+    /// Shrinkage of each tree.
+    pub learning_rate: f32,
+    /// Fewest rows in a leaf.
+    pub min_leaf_rows: usize,
+    /// Smallest sum of second derivatives in a leaf.
+    pub min_leaf_hessian: f64,
+    /// L2 penalty on leaf values.
+    pub l2: f64,
+    /// Share of features offered to each tree.
+    pub feature_share: f64,
+    /// Share of lists each tree is grown on.
+    pub list_share: f64,
+    /// Rounds without improvement after which growth stops.
+    pub patience: usize,
+}
+
+impl Default for GbdtParams {
+    fn default() -> Self {
+        Self {
+            trees: 300,
+            leaves: 15,
+            learning_rate: 0.08,
+            min_leaf_rows: 200,
+            min_leaf_hessian: 1.0,
+            l2: 10.0,
+            feature_share: 0.5,
+            list_share: 0.5,
+            patience: 30,
+        }
+    }
+}
+
+impl GbdtParams {
+    /// # Errors
+    /// [`Error::Hyperparameter`] naming the first setting out of its domain.
+    pub fn check(&self) -> Result<(), Error> {
+        require(self.trees > 0, "gbdt.trees", self.trees, "at least one")?;
+        require(
+            (2..=256).contains(&self.leaves),
+            "gbdt.leaves",
+            self.leaves,
+            "from 2 to 256",
+        )?;
+        require(
+            self.learning_rate > 0.0 && self.learning_rate <= 1.0,
+            "gbdt.learning_rate",
+            self.learning_rate,
+            "within (0, 1]",
+        )?;
+        require(
+            self.l2 >= 0.0 && self.l2.is_finite(),
+            "gbdt.l2",
+            self.l2,
+            "finite, not negative",
+        )?;
+        require(
+            self.feature_share > 0.0 && self.feature_share <= 1.0,
+            "gbdt.feature_share",
+            self.feature_share,
+            "within (0, 1]",
+        )?;
+        require(
+            self.list_share > 0.0 && self.list_share <= 1.0,
+            "gbdt.list_share",
+            self.list_share,
+            "within (0, 1]",
+        )
+    }
+}
+
+/// A split or a leaf.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Node {
+    /// Feature compared; [`LEAF`] marks a leaf.
+    pub(crate) feature: u32,
+    /// Rows with a value at or below it go left; in a leaf, the leaf's value.
+    pub(crate) threshold: f32,
+    /// Left child; the right one follows it.
+    pub(crate) left: u32,
+}
+
+/// Feature number of a leaf.
+pub(crate) const LEAF: u32 = u32::MAX;
+
+/// One regression tree; node 0 is the root.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tree {
+    pub(crate) nodes: Vec<Node>,
+}
+
+impl Tree {
+    /// The value of the leaf that `row` falls into.
+    #[must_use]
+    pub fn predict(&self, row: &[f32]) -> f32 {
+        let mut place = 0;
+        while let Some(node) = self.nodes.get(place) {
+            if node.feature == LEAF {
+                return node.threshold;
+            }
+            let value = row.get(node.feature as usize).copied().unwrap_or(0.0);
+            place = node.left as usize + usize::from(value > node.threshold);
+        }
+        0.0
+    }
+
+    /// Every split leads forward to existing nodes: what makes [`Self::predict`] end, whatever the stored bytes.
+    pub(crate) fn is_sound(&self, features: usize) -> bool {
+        !self.nodes.is_empty()
+            && self.nodes.iter().enumerate().all(|(place, node)| {
+                node.threshold.is_finite()
+                    && (node.feature == LEAF
+                        || ((node.feature as usize) < features
+                            && node.left as usize > place
+                            && (node.left as usize) < self.nodes.len() - 1))
+            })
+    }
+}
+
+/// A sum of trees.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Gbdt {
+    pub(crate) trees: Vec<Tree>,
+}
+
+impl Gbdt {
+    /// Grows one more tree on the derivatives `(first, second)` of the loss by row, on some rows and features (both
+    /// ascending), and returns it.
+    pub(crate) fn grow(
+        &mut self,
+        data: &Binned,
+        bins: &Bins,
+        derivatives: &[(f32, f32)],
+        params: &GbdtParams,
+        features: &[usize],
+        rows: Vec<u32>,
+    ) -> &Tree {
+        let tree = grow::grow(data, bins, derivatives, params, features, rows);
+        self.trees.push(tree);
+        &self.trees[self.trees.len() - 1]
+    }
+
+    /// The sum over all trees.
+    #[must_use]
+    pub fn predict(&self, row: &[f32]) -> f32 {
+        self.trees.iter().map(|tree| tree.predict(row)).sum()
+    }
+
+    /// Number of trees.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.trees.len()
+    }
+
+    /// Whether there is no tree.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.trees.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ pub mod checked;
 pub mod cosine;
 pub mod ease;
 pub mod error;
+pub mod evaluate;
 pub mod gbdt;
 mod kernels;
 pub mod live;

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::transitions::{TransitionParams, Transitions};
 use decay::ForwardDecay;
-use items::ItemState;
+pub(crate) use items::ItemState;
 use users::UserState;
 
 /// Number of half-lives at which popularity is kept.

@@ -16,6 +16,9 @@ pub mod catalogue;
 pub mod context;
 pub mod explain;
 pub mod features;
+pub mod fit;
+pub(crate) mod generators;
+mod rerank;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +26,13 @@ pub use blend::BlendWeights;
 pub use catalogue::{Binding, Catalogue, CatalogueItem};
 pub use context::{Context, Fallback, Query, Recommendations, Recommended, ScoreScratch};
 pub use explain::{Explanation, Reason, Term};
+pub use fit::FitParams;
+pub use generators::GeneratorParams;
 
 use crate::Error;
 use crate::live::{Interaction, LiveParams, LiveState};
+use crate::ranker::{Ranker, RankerParams, Verdict};
+use generators::Generators;
 
 /// Unchecked settings of a [`ServedModel`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -35,6 +42,12 @@ pub struct ServedParams {
     pub live: LiveParams,
     /// Weights of the blend.
     pub blend: BlendWeights,
+    /// The batch generators.
+    pub generators: GeneratorParams,
+    /// The ranker's training lists.
+    pub fit: FitParams,
+    /// The ranker.
+    pub ranker: RankerParams,
 }
 
 impl ServedParams {
@@ -42,7 +55,10 @@ impl ServedParams {
     /// [`Error::Hyperparameter`] naming the first setting out of its domain.
     pub fn check(&self) -> Result<(), Error> {
         self.live.check()?;
-        self.blend.check()
+        self.blend.check()?;
+        self.generators.check()?;
+        self.fit.check()?;
+        self.ranker.check()
     }
 }
 
@@ -52,6 +68,9 @@ pub struct ServedModel {
     params: ServedParams,
     seed: u64,
     catalogue: Catalogue,
+    generators: Generators,
+    ranker: Option<Ranker>,
+    verdict: Option<Verdict>,
     trained_on: u64,
     trained_until_ms: i64,
 }
@@ -70,10 +89,14 @@ impl ServedModel {
     ) -> Result<Self, Error> {
         params.check()?;
         check_stream(interactions, catalogue)?;
+        let (ranker, verdict) = fit::fit_ranker(interactions, catalogue, params, seed)?;
         Ok(Self {
+            ranker,
+            verdict,
             params: params.clone(),
             seed,
             catalogue: catalogue.clone(),
+            generators: Generators::fit(interactions, catalogue.len(), params)?,
             trained_on: interactions.len() as u64,
             trained_until_ms: interactions.last().map_or(0, |event| event.time_ms),
         })
@@ -83,6 +106,29 @@ impl ServedModel {
     #[must_use]
     pub fn params(&self) -> &ServedParams {
         &self.params
+    }
+
+    /// What the held-out newest lists said of the ranker; `None` when there were too few to try one.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.verdict
+    }
+
+    /// Whether a ranker orders the candidates.
+    #[must_use]
+    pub fn has_ranker(&self) -> bool {
+        self.ranker.is_some()
+    }
+
+    pub(crate) fn generators(&self) -> &Generators {
+        &self.generators
+    }
+
+    /// The same model without its ranker.
+    #[must_use]
+    pub fn without_ranker(mut self) -> Self {
+        self.ranker = None;
+        self
     }
 
     /// The items it knows.
@@ -121,9 +167,29 @@ impl ServedModel {
     /// the length of the binding and lives in `scratch`, whose [`ScoreScratch::fallback`] tells whether the answer
     /// is personal. Does not allocate once `scratch` has grown.
     pub fn score_all<'s>(&self, query: &Query<'_>, scratch: &'s mut ScoreScratch) -> &'s [f32] {
-        features::compute(self, query, scratch);
+        self.blend_all(query, scratch);
+        if let Some(ranker) = self.ranker.as_ref().filter(|_| !query.context.history.is_empty()) {
+            rerank::rerank(ranker, self.params.fit.candidates, query, scratch);
+        }
+        &scratch.scores
+    }
+
+    /// As [`Self::score_all`], by the plain blend.
+    pub(crate) fn blend_all<'s>(&self, query: &Query<'_>, scratch: &'s mut ScoreScratch) -> &'s [f32] {
+        features::compute(&self.generators, query, scratch);
         blend::blend(&self.params.blend, query, scratch);
         &scratch.scores
+    }
+
+    /// As [`Self::score_all`], by one source alone.
+    pub(crate) fn column_all<'s>(
+        &self,
+        column: features::Column,
+        query: &Query<'_>,
+        scratch: &'s mut ScoreScratch,
+    ) -> &'s [f32] {
+        features::compute(&self.generators, query, scratch);
+        &scratch.columns[column as usize]
     }
 
     /// The best `k` items for `query`, without what its person has seen and without what `exclude` refuses (by live
@@ -163,7 +229,7 @@ impl ServedModel {
             context: Context::of_history(&history),
             now_ms,
         };
-        features::compute(self, &query, scratch);
+        features::compute(&self.generators, &query, scratch);
         blend::blend(&self.params.blend.only_pairwise(), &query, scratch);
         scratch.top(k, |item| seeds.contains(&item))
     }

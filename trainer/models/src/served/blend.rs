@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::context::{Query, ScoreScratch};
-use super::features::{COLUMNS, NAMES, PAIRWISE, POPULARITY};
+use super::features::{COLUMNS, Column, PAIRWISE};
 use crate::Error;
 
 /// Weight of each source once scaled to unit spread.
@@ -19,12 +19,22 @@ pub struct BlendWeights {
 impl Default for BlendWeights {
     fn default() -> Self {
         let mut weights = vec![0.0; COLUMNS];
-        weights[0] = 1.0;
-        weights[1] = 0.5;
-        weights[2] = 0.3;
-        weights[3] = 0.3;
-        weights[POPULARITY + 2] = 0.1;
-        weights[POPULARITY + 4] = 0.2;
+        for (column, weight) in [
+            (Column::After, 0.5),
+            (Column::Next, 0.5),
+            (Column::Before, 0.3),
+            (Column::LikedAfter, 0.3),
+            (Column::Ease, 0.5),
+            (Column::EaseLong, 0.4),
+            (Column::EaseLikes, 0.5),
+            (Column::NextItem, 0.6),
+            (Column::Likes1d, 0.1),
+            (Column::Likes7d, 0.2),
+            (Column::Likes30d, 0.2),
+            (Column::Position, 0.3),
+        ] {
+            weights[column as usize] = weight;
+        }
         Self {
             weights,
             genre_wish: 5.0,
@@ -58,7 +68,7 @@ impl BlendWeights {
 
     /// Weight of a column for this context: without a history only popularity (and a genre wish) speaks.
     pub(crate) fn weight(&self, column: usize, query: &Query<'_>) -> f32 {
-        if NAMES[column] == "genre" {
+        if column == Column::Wish as usize {
             return if query.context.genres == 0 {
                 0.0
             } else {

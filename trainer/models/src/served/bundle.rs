@@ -3,9 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Catalogue, CatalogueItem};
+use super::features::row::WIDTH;
+use super::generators::Generators;
+use super::generators::next_item::NextItem;
 use super::{ServedModel, ServedParams};
-use crate::Error;
+use crate::ease::Ease;
+use crate::ranker::{Ranker, Verdict};
 use crate::tensors::{Tensor, TensorMap};
+use crate::{Error, Scorer};
 
 /// Name of the format in the manifest.
 const FORMAT: &str = "marquee-served";
@@ -28,6 +33,7 @@ struct Manifest {
     seed: u64,
     trained_on: u64,
     trained_until_ms: i64,
+    verdict: Option<Verdict>,
     params: ServedParams,
 }
 
@@ -43,6 +49,7 @@ impl ServedModel {
             seed: self.seed,
             trained_on: self.trained_on,
             trained_until_ms: self.trained_until_ms,
+            verdict: self.verdict,
             params: self.params.clone(),
         };
         let mut tensors = TensorMap::new();
@@ -61,6 +68,18 @@ impl ServedModel {
             "catalogue.genres",
             Tensor::u32s(items.iter().map(|item| item.genres).collect()),
         );
+        if let Some(ease) = &self.generators.ease {
+            tensors.insert_all("ease", ease.to_tensors());
+        }
+        if let Some(ease) = &self.generators.ease_likes {
+            tensors.insert_all("ease-likes", ease.to_tensors());
+        }
+        if let Some(model) = &self.generators.next_item {
+            tensors.insert_all("next-item", model.to_tensors()?);
+        }
+        if let Some(ranker) = &self.ranker {
+            tensors.insert_all("ranker", ranker.to_tensors());
+        }
         let manifest = serde_json::to_string(&manifest).map_err(|error| Error::Stored(error.to_string()))?;
         tensors.serialize(Some(&manifest))
     }
@@ -93,13 +112,57 @@ impl ServedModel {
             .check()
             .map_err(|error| Error::Stored(format!("manifest: {error}")))?;
         let catalogue = read_catalogue(&mut tensors)?;
+        let generators = read_generators(&mut tensors)?;
+        check_shapes(&generators, catalogue.len())?;
         Ok(Self {
             params: manifest.params,
             seed: manifest.seed,
             catalogue,
+            generators,
+            ranker: read_ranker(&mut tensors)?,
+            verdict: manifest.verdict,
             trained_on: manifest.trained_on,
             trained_until_ms: manifest.trained_until_ms,
         })
+    }
+}
+
+fn read_generators(tensors: &mut TensorMap) -> Result<Generators, Error> {
+    let mut part = |prefix: &str| Some(tensors.take_all(prefix)).filter(|taken| !taken.is_empty());
+    Ok(Generators {
+        ease: part("ease").map(Ease::from_tensors).transpose()?,
+        ease_likes: part("ease-likes").map(Ease::from_tensors).transpose()?,
+        next_item: part("next-item").map(NextItem::from_tensors).transpose()?,
+    })
+}
+
+fn read_ranker(tensors: &mut TensorMap) -> Result<Option<Ranker>, Error> {
+    let taken = tensors.take_all("ranker");
+    if taken.is_empty() {
+        return Ok(None);
+    }
+    let ranker = Ranker::from_tensors(taken)?;
+    if ranker.width() != WIDTH {
+        return Err(Error::Stored(format!(
+            "the ranker reads {} numbers per candidate, this build writes {WIDTH}",
+            ranker.width()
+        )));
+    }
+    Ok(Some(ranker))
+}
+
+/// Every part must be over the same items.
+fn check_shapes(generators: &Generators, items: usize) -> Result<(), Error> {
+    let sizes = [
+        generators.ease.as_ref().map(Scorer::items),
+        generators.ease_likes.as_ref().map(Scorer::items),
+        generators.next_item.as_ref().map(NextItem::items),
+    ];
+    match sizes.into_iter().flatten().find(|&size| size != items) {
+        Some(size) => Err(Error::Stored(format!(
+            "a generator of {size} items in a catalogue of {items}"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::catalogue::Binding;
 use super::features::COLUMNS;
+use super::features::row::ListStats;
 use crate::live::{HistoryEntry, LiveState};
 
 /// Whom to score for.
@@ -103,8 +104,12 @@ pub struct ScoreScratch {
     pub(crate) order: Vec<u32>,
     pub(crate) model_scores: Vec<f32>,
     pub(crate) model_history: Vec<crate::HistoryItem>,
+    pub(crate) past: Vec<(u32, f32)>,
     pub(crate) generator: crate::Scratch,
     pub(crate) fallback: Option<Fallback>,
+    pub(crate) stats: ListStats,
+    pub(crate) row: Vec<f32>,
+    pub(crate) ranked: Vec<f32>,
 }
 
 impl ScoreScratch {
@@ -137,8 +142,8 @@ impl ScoreScratch {
         self.fallback = None;
     }
 
-    /// The `k` best of the last scores that `skip` lets pass, best first, ties by index.
-    pub fn top(&mut self, k: usize, skip: impl Fn(u32) -> bool) -> Vec<Recommended> {
+    /// Leaves in `order` the `k` best items by the last scores that `skip` lets pass, best first, ties by index.
+    pub(crate) fn select(&mut self, k: usize, skip: impl Fn(u32) -> bool) {
         let scores = &self.scores;
         self.order.clear();
         self.order
@@ -149,11 +154,16 @@ impl ScoreScratch {
         }
         self.order.truncate(k);
         self.order.sort_unstable_by(best);
+    }
+
+    /// The `k` best of the last scores that `skip` lets pass, best first, ties by index.
+    pub fn top(&mut self, k: usize, skip: impl Fn(u32) -> bool) -> Vec<Recommended> {
+        self.select(k, skip);
         self.order
             .iter()
             .map(|&item| Recommended {
                 item,
-                score: scores[item as usize],
+                score: self.scores[item as usize],
             })
             .collect()
     }

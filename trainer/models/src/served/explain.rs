@@ -45,7 +45,7 @@ impl ServedModel {
         if place >= query.binding.len() {
             return Explanation::default();
         }
-        features::compute(self, query, scratch);
+        features::compute(&self.generators, query, scratch);
         let spreads: Vec<f32> = scratch.columns.iter().map(|column| spread(column)).collect();
         let mut terms: Vec<Term> = (0..NAMES.len())
             .map(|column| Term {
@@ -69,7 +69,7 @@ impl ServedModel {
                 context: Context::of_history(&alone),
                 ..*query
             };
-            features::compute(self, &alone, scratch);
+            features::compute(&self.generators, &alone, scratch);
             let part: f32 = PAIRWISE
                 .map(|column| {
                     self.params.blend.weight(column, query) * scratch.columns[column][place] / spreads[column]

@@ -1,0 +1,61 @@
+//! The protocols by which models are judged, over data in memory; no I/O.
+//!
+//! [`Dataset::prepare`] filters and splits. [`prequential`] replays a segment event by event, each predicted from
+//! what happened strictly before it, with the state and the model that serve. [`static_eval`] ranks once per warm
+//! user. Both give [`ResultRow`]s: a figure without its population and segment is worthless.
+
+pub mod contender;
+pub mod dataset;
+mod frozen;
+mod prequential;
+pub mod result;
+
+pub use contender::ModelName;
+pub use dataset::{Dataset, RawRating, Segment};
+pub use frozen::static_eval;
+pub use prequential::prequential;
+pub use result::{Population, ResultRow};
+
+use crate::served::ServedParams;
+
+/// What to judge, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvaluationOptions {
+    /// Where the targets lie; [`Segment::Train`] cannot be judged.
+    pub segment: Segment,
+    /// Who competes.
+    pub models: Vec<ModelName>,
+    /// Settings of the served model.
+    pub params: ServedParams,
+    /// Prequential only: every model is refitted once this many further interactions were revealed; `None` for never.
+    pub retrain_every: Option<usize>,
+    /// Seed of fits and of the bootstrap.
+    pub seed: u64,
+    /// Draws per bootstrap interval.
+    pub bootstrap_draws: usize,
+}
+
+impl Default for EvaluationOptions {
+    fn default() -> Self {
+        Self {
+            segment: Segment::Validation,
+            models: vec![ModelName::Served],
+            params: ServedParams::default(),
+            retrain_every: Some(3000),
+            seed: 0,
+            bootstrap_draws: 1000,
+        }
+    }
+}
+
+/// How far an evaluation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Interactions (prequential) or users (static) done.
+    pub done: usize,
+    /// Of how many.
+    pub total: usize,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+
+/// Lists of ten whose liked row has the largest second feature; the blend looks at the first, which is noise.
+fn planted(count: u32, informative: bool) -> TrainingLists {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut lists = TrainingLists::new(2);
+    for user in 0..count {
+        let values: Vec<(f32, f32)> = (0..10).map(|_| (rng.random(), rng.random())).collect();
+        let best = (0..10)
+            .max_by(|&a, &b| values[a].1.total_cmp(&values[b].1))
+            .unwrap();
+        let target = if informative {
+            best
+        } else {
+            rng.random_range(0..10)
+        };
+        for (row, &(noise, signal)) in values.iter().enumerate() {
+            lists.push_row(&[noise, signal], noise, row == target, 1.0);
+        }
+        lists.end_list(user, 0);
+    }
+    lists
+}
+
+fn params() -> RankerParams {
+    RankerParams {
+        gbdt: GbdtParams {
+            trees: 40,
+            leaves: 4,
+            min_leaf_rows: 20,
+            feature_share: 1.0,
+            patience: 10,
+            ..GbdtParams::default()
+        },
+        min_lists: 50,
+        ..RankerParams::default()
+    }
+}
+
+#[test]
+fn a_planted_signal_is_found_and_beats_the_blend() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let (ranker, verdict) = Ranker::fit(&planted(600, true), &params(), &mut rng).unwrap();
+    let verdict = verdict.unwrap();
+    assert!(
+        verdict.ranker_ndcg > 0.9 && verdict.blend_ndcg < 0.6,
+        "{verdict:?}"
+    );
+    let ranker = ranker.unwrap();
+    assert!(ranker.score(&[0.1, 0.95]) > ranker.score(&[0.9, 0.3]));
+}
+
+#[test]
+fn too_few_lists_give_no_ranker_and_no_verdict() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    assert_eq!(
+        Ranker::fit(&planted(20, true), &params(), &mut rng).unwrap(),
+        (None, None)
+    );
+}
+
+#[test]
+fn a_ranker_that_learned_nothing_is_not_shipped_over_a_perfect_blend() {
+    // The blend is the signal itself, the features are constant.
+    let mut lists = TrainingLists::new(1);
+    for user in 0..200 {
+        for row in 0..10 {
+            lists.push_row(&[1.0], -(row as f32), row == 0, 1.0);
+        }
+        lists.end_list(user, 0);
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let (ranker, verdict) = Ranker::fit(&lists, &params(), &mut rng).unwrap();
+    assert!(ranker.is_none());
+    assert_eq!(verdict.unwrap().blend_ndcg, 1.0);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_ranker() {
+    let fit = || Ranker::fit(&planted(200, true), &params(), &mut ChaCha8Rng::seed_from_u64(3)).unwrap();
+    assert_eq!(fit(), fit());
+}
+
+#[test]
+fn storage_keeps_the_ranker_and_refuses_damage() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let ranker = Ranker::fit(&planted(200, true), &params(), &mut rng)
+        .unwrap()
+        .0
+        .unwrap();
+    assert_eq!(Ranker::from_tensors(ranker.to_tensors()).unwrap(), ranker);
+    let mut looping = ranker.to_tensors();
+    let (_, lefts) = looping.take_u32::<1>("lefts").unwrap();
+    looping.insert("lefts", crate::tensors::Tensor::u32s(vec![0; lefts.len()]));
+    assert!(matches!(Ranker::from_tensors(looping), Err(Error::Stored(_))));
+}

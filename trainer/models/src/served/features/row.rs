@@ -1,0 +1,119 @@
+//! From columns to what the ranker sees of one candidate: scores relative to their list, facts as they are, and the
+//! circumstances.
+
+use super::{COLUMNS, Column};
+use crate::live::{HistoryEntry, ItemState};
+use crate::served::context::{Query, ScoreScratch};
+
+/// Circumstances, equal for every candidate of a list.
+pub(crate) const CIRCUMSTANCES: usize = 11;
+/// Numbers per candidate: every column, blend score, blend rank, circumstances.
+pub(crate) const WIDTH: usize = COLUMNS + 2 + CIRCUMSTANCES;
+
+/// Columns up to this one are scores: only their size relative to the list means anything.
+const SCORES: usize = Column::Position as usize + 1;
+
+/// Mean and spread of each column and of the blend, over all items.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ListStats {
+    mean: Vec<f32>,
+    inverse_spread: Vec<f32>,
+    circumstances: [f32; CIRCUMSTANCES],
+}
+
+impl ListStats {
+    pub(crate) fn measure(&mut self, query: &Query<'_>, columns: &[Vec<f32>], scores: &[f32]) {
+        self.mean.clear();
+        self.inverse_spread.clear();
+        for column in columns[..SCORES].iter().map(Vec::as_slice).chain([scores]) {
+            let count = column.len().max(1) as f32;
+            let mean = column.iter().sum::<f32>() / count;
+            let variance = column
+                .iter()
+                .map(|value| (value - mean) * (value - mean))
+                .sum::<f32>()
+                / count;
+            self.mean.push(mean);
+            self.inverse_spread.push(if variance > 1e-20 {
+                1.0 / variance.sqrt()
+            } else {
+                0.0
+            });
+        }
+        self.circumstances = circumstances(query);
+    }
+
+    /// Writes the row of `item`, which the blend put on `rank`, into `out` (length [`WIDTH`]).
+    pub(crate) fn row(&self, scratch: &ScoreScratch, item: usize, rank: usize, out: &mut [f32]) {
+        for (place, column) in scratch.columns.iter().enumerate() {
+            out[place] = if place < SCORES {
+                (column[item] - self.mean[place]) * self.inverse_spread[place]
+            } else {
+                column[item]
+            };
+        }
+        out[COLUMNS] = (scratch.scores[item] - self.mean[SCORES]) * self.inverse_spread[SCORES];
+        out[COLUMNS + 1] = rank as f32;
+        out[COLUMNS + 2..].copy_from_slice(&self.circumstances);
+    }
+}
+
+fn circumstances(query: &Query<'_>) -> [f32; CIRCUMSTANCES] {
+    let history = query.context.history;
+    let Some(last) = history.last() else {
+        return [0.0; CIRCUMSTANCES];
+    };
+    let gap_ms = query.live.params().session_gap_ms;
+    let mut session = 1;
+    for pair in history.windows(2).rev() {
+        if pair[1].time_ms - pair[0].time_ms > gap_ms {
+            break;
+        }
+        session += 1;
+    }
+    let recent = &history[history.len().saturating_sub(10)..];
+    let known = recent
+        .iter()
+        .map(|entry| level(query, entry, |item| (1.0 + item.count as f32).ln()))
+        .sum::<f32>();
+    let stars = recent
+        .iter()
+        .map(|entry| level(query, entry, |item| item.mean_rating().unwrap_or(0.0)))
+        .sum::<f32>();
+    let likes = recent.iter().filter(|entry| entry.is_like()).count() as f32 / recent.len() as f32;
+    let together = history
+        .iter()
+        .rev()
+        .take_while(|entry| entry.time_ms == last.time_ms)
+        .count();
+    let span_ms = last.time_ms - recent[0].time_ms;
+    [
+        (1.0 + query.context.length as f32).ln(),
+        (1.0 + session as f32).ln(),
+        seconds(query.now_ms - last.time_ms),
+        seconds(span_ms) - (recent.len() as f32).ln(),
+        likes,
+        mean_rating(recent),
+        mean_rating(history),
+        last.rating.unwrap_or(0.0),
+        together as f32,
+        known / recent.len() as f32,
+        stars / recent.len() as f32,
+    ]
+}
+
+fn level(query: &Query<'_>, entry: &HistoryEntry, of: impl Fn(&ItemState) -> f32) -> f32 {
+    query.live.item_states().get(entry.item as usize).map_or(0.0, of)
+}
+
+fn mean_rating(entries: &[HistoryEntry]) -> f32 {
+    let (sum, count) = entries
+        .iter()
+        .filter_map(|entry| entry.rating)
+        .fold((0.0, 0.0), |(sum, count), stars| (sum + stars, count + 1.0));
+    if count > 0.0 { sum / count } else { 0.0 }
+}
+
+fn seconds(ms: i64) -> f32 {
+    (1.0 + ms.max(0) as f32 / 1000.0).ln()
+}

@@ -1,0 +1,130 @@
+//! A linear next-item model in closed form.
+//!
+//! Choi, Kim, Lee, Shim, Lee: "Session-aware Linear Item-Item Models for Session-based Recommendation" (WWW 2021,
+//! §3.3, SLIT): ridge regression from the recency-weighted past `x` of a person to the events `y` that followed,
+//! `B = (XᵀX + λI)⁻¹ XᵀY`. Unlike [EASE](crate::ease) it knows before from after, and near from far; unlike counts
+//! of transitions it shares the credit among all items of the past.
+
+use faer::linalg::solvers::Solve;
+use faer::{Mat, Side};
+
+use crate::Error;
+use crate::live::{HistoryEntry, Interaction};
+use crate::tensors::{Tensor, TensorMap, Values};
+use crate::transitions::Distance;
+
+/// Newest entries of the past looked at.
+pub(crate) const PAST: usize = 30;
+/// Weight lost per step into the past.
+pub(crate) const PAST_DECAY: f32 = 0.85;
+/// Weight of a following event that was no like.
+const DISLIKE_WEIGHT: f32 = 0.3;
+/// Half-life of an example, as a share of nothing: plain milliseconds.
+const HALF_LIFE_MS: f64 = 2.0 * 365.0 * 24.0 * 3_600_000.0;
+
+/// The weights, item × item: row, item of the past; column, item scored.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NextItem {
+    items: usize,
+    weights: Vec<f32>,
+}
+
+impl NextItem {
+    /// Fits on time-ordered events of items `0..items`.
+    pub(crate) fn fit(events: &[Interaction], items: usize, lambda: f32) -> Result<Self, Error> {
+        let end_ms = events.last().map_or(0, |event| event.time_ms);
+        let users = events
+            .iter()
+            .map(|event| event.user as usize + 1)
+            .max()
+            .unwrap_or(0);
+        let mut pasts: Vec<Vec<HistoryEntry>> = vec![Vec::new(); users];
+        let mut gram = vec![0.0_f32; items * items];
+        let mut cross = vec![0.0_f32; items * items];
+        let mut past = Vec::with_capacity(PAST);
+        for moment in events.chunk_by(|a, b| a.time_ms == b.time_ms && a.user == b.user) {
+            let history = &mut pasts[moment[0].user as usize];
+            weigh(history, &mut past);
+            let age = (end_ms - moment[0].time_ms) as f64 / HALF_LIFE_MS;
+            let unit = (-age).exp2() as f32;
+            for &(row, a) in &past {
+                let begin = row as usize * items;
+                let gram = &mut gram[begin..begin + items];
+                for &(column, b) in &past {
+                    gram[column as usize] += unit * moment.len() as f32 * a * b;
+                }
+                let cross = &mut cross[begin..begin + items];
+                for event in moment {
+                    let weight = if event.is_like() { 1.0 } else { DISLIKE_WEIGHT };
+                    cross[event.item as usize] += unit * a * weight;
+                }
+            }
+            history.extend(moment.iter().map(|event| HistoryEntry {
+                item: event.item,
+                rating: event.rating,
+                weight: event.weight,
+                time_ms: event.time_ms,
+            }));
+        }
+        for item in 0..items {
+            gram[item * items + item] += lambda;
+        }
+        let solved: Mat<f32> = faer::MatRef::from_row_major_slice(&gram, items, items)
+            .llt(Side::Lower)
+            .map_err(|error| Error::Data(format!("the next-item system cannot be factorised: {error:?}")))?
+            .solve(faer::MatRef::from_row_major_slice(&cross, items, items));
+        let mut weights = cross;
+        for (column, values) in (0..items).map(|column| (column, solved.col(column))) {
+            for (row, value) in values.iter().enumerate() {
+                weights[row * items + column] = *value;
+            }
+        }
+        if weights.iter().any(|weight| !weight.is_finite()) {
+            return Err(Error::Data("the next-item system is numerically singular".into()));
+        }
+        Ok(Self { items, weights })
+    }
+
+    pub(crate) fn items(&self) -> usize {
+        self.items
+    }
+
+    /// Adds the rows of `past` (item, weight) to `out`, one score per item.
+    pub(crate) fn score_into(&self, past: &[(u32, f32)], out: &mut [f32]) {
+        for &(item, weight) in past {
+            let begin = item as usize * self.items;
+            if let Some(row) = self.weights.get(begin..begin + self.items) {
+                for (score, value) in out.iter_mut().zip(row) {
+                    *score += weight * value;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn to_tensors(&self) -> Result<TensorMap, Error> {
+        let mut map = TensorMap::new();
+        let weights = Values::F32(self.weights.clone());
+        map.insert("weights", Tensor::new(vec![self.items, self.items], weights)?);
+        Ok(map)
+    }
+
+    pub(crate) fn from_tensors(mut tensors: TensorMap) -> Result<Self, Error> {
+        let ([rows, columns], weights) = tensors.take_f32("weights")?;
+        if rows != columns {
+            return Err(Error::Stored(format!(
+                "weights are {rows} x {columns}, expected a square"
+            )));
+        }
+        Ok(Self { items: rows, weights })
+    }
+}
+
+/// The past as (item, weight): newest moment 1, each earlier one `PAST_DECAY` of the next.
+pub(crate) fn weigh(history: &[HistoryEntry], past: &mut Vec<(u32, f32)>) {
+    past.clear();
+    let Some(last) = history.last() else { return };
+    let mut distance = Distance::from(last.time_ms);
+    for entry in history.iter().rev().take(PAST) {
+        past.push((entry.item, PAST_DECAY.powi(distance.of(entry.time_ms))));
+    }
+}
