@@ -1,7 +1,7 @@
 //! Times training against the Python peers (`implicit`, NumPy) on the MovieLens-1M pairs, in one run, side by side,
 //! with two threads each; checks quality on the same split; and shows how time grows with factors and pairs.
 //!
-//! `MARQUEE_DATA_DIR` names the directory of data sets (default `../shared/data`). The peers are installed by
+//! `MARQUEE_DATA_DIR` names the directory of data sets (default: `../shared/data` from the project's root). The peers are installed by
 //! `setup/implicit.sh` below the target directory. Every training is a process of its own, so that neither memory nor
 //! warm threads leak from one into the next; ours and theirs alternate, and the best time of each counts, because the
 //! machine's other work can only make a run slower. `MARQUEE_BENCH_QUICK=1` trains once and leaves out the growth.
@@ -53,12 +53,13 @@ const MODELS: [(&str, usize, &str); 4] = [
 
 fn compare() -> Outcome<()> {
     let quick = std::env::var_os("MARQUEE_BENCH_QUICK").is_some();
-    let setup = Path::new(env!("CARGO_MANIFEST_DIR"))
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
-        .map(|directory| directory.join("tests/benches/setup"))
-        .find(|directory| directory.is_dir())
+        .find(|directory| directory.join("tests/benches/setup").is_dir())
         .ok_or("tests/benches/setup is not above this crate")?;
-    let data = PathBuf::from(std::env::var_os("MARQUEE_DATA_DIR").unwrap_or_else(|| "../shared/data".into()));
+    let setup = root.join("tests/benches/setup");
+    let data =
+        std::env::var_os("MARQUEE_DATA_DIR").map_or_else(|| root.join("../shared/data"), PathBuf::from);
     let cache = cache_directory()?;
     let python = run(Command::new("sh").arg(setup.join("implicit.sh")).arg(&cache))?;
     let python = python
@@ -155,7 +156,7 @@ fn growth(split: &str, figures: &mut BTreeMap<String, Value>) -> Outcome<()> {
         }
         println!();
     }
-    println!("\nseconds per iteration by simulated pairs, 64 factors (EASE: whole fit, cosine: whole fit)");
+    println!("\nseconds per iteration by simulated pairs, 64 factors (cosine: the whole fit)");
     println!("model            100k       1M      10M");
     for model in ["als_cg", "als_cholesky", "bpr", "cosine"] {
         print!("{model:<14}");
@@ -163,10 +164,12 @@ fn growth(split: &str, figures: &mut BTreeMap<String, Value>) -> Outcome<()> {
             let result = worker(model, "64", "2", &format!("simulated:{pairs}"))?;
             let seconds = number(&result, "seconds")? / if model == "cosine" { 1.0 } else { 2.0 };
             print!(" {seconds:>8.3}");
-            figures.insert(
-                format!("{model}_{name}_pairs_seconds_per_iteration"),
-                json!(seconds),
-            );
+            let unit = if model == "cosine" {
+                "seconds"
+            } else {
+                "seconds_per_iteration"
+            };
+            figures.insert(format!("{model}_{name}_pairs_{unit}"), json!(seconds));
             figures.insert(
                 format!("{model}_{name}_pairs_peak_rss_mib"),
                 result["peak_rss_mib"].clone(),
