@@ -1,1 +1,61 @@
-fn main() {}
+//! `marquee`: the one binary. It puts the services together, all in one process (`marquee up`) or one per process
+//! (`marquee run SERVICE`), and carries the tools around them.
+
+mod cli;
+mod commands;
+mod config;
+mod ingest;
+mod instance;
+mod services;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use marquee_runtime::telemetry;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = telemetry::init(&cli.log, cli.log_format.into()) {
+        eprintln!("error: --log {:?}: {error}", cli.log);
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: starting the async runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(dispatch(cli));
+    // Blocking work that was told to stop must not hold the process.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let common = cli.common;
+    match cli.command {
+        Command::Up(args) => up::up(&common, args).await,
+        Command::Run(args) => up::run_one(&common, args).await,
+        Command::Broker(args) => up::broker(&common, args).await,
+        Command::Ingest(args) => commands::ingest::run(&common, args).await,
+        Command::Download(args) => commands::download::run(args).await,
+        Command::Sql(args) => commands::sql::run(&common, args).await,
+        Command::Replay(args) => commands::replay::run(&common, args).await,
+        Command::Models(args) => commands::models::run(&common, args).await,
+        Command::Features(args) => commands::features::run(&common, args),
+        Command::Retrain(args) => commands::retrain::run(&common, args).await,
+        Command::Schemas(args) => commands::schemas::run(&args),
+        Command::Config => commands::show_config(&common),
+        Command::E2eCheck(args) => commands::e2e_check::run(&common, args).await,
+    }
+}

@@ -23,10 +23,19 @@ fn main() {
     let binary = env!("CARGO_BIN_EXE_marquee");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let state = folder.path().join("state");
-    let has_data = std::env::var_os("MARQUEE_DATA_DIR").is_some_and(|dir| Path::new(&dir).join("ml-100k").is_dir());
+    let has_data =
+        std::env::var_os("MARQUEE_DATA_DIR").is_some_and(|dir| Path::new(&dir).join("ml-100k").is_dir());
     let dataset = if has_data { "ml-100k" } else { "synthetic" };
     let up = Command::new(binary)
-        .args(["up", "--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0", "--live-speed", "20/s"])
+        .args([
+            "up",
+            "--listen",
+            "127.0.0.1:0",
+            "--kafka-listen",
+            "127.0.0.1:0",
+            "--live-speed",
+            "20/s",
+        ])
         .args(["--dataset", dataset, "--log", "warn"])
         .arg("--state-dir")
         .arg(&state)

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tansu_broker::broker::Broker;
+use tansu_broker::coordinator::group::administrator::Controller;
+use tansu_storage::StorageContainer;
 use url::Url;
 use uuid::Uuid;
 
@@ -27,7 +29,7 @@ pub(crate) async fn start(config: BrokerConfig) -> Result<EmbeddedBroker, Broker
     };
     let started = Instant::now();
     let mut broker = loop {
-        let built = Builder::default()
+        let built = Broker::<Controller<StorageContainer>, StorageContainer>::builder()
             .node_id(111)
             .cluster_id("marquee")
             .incarnation_id(Uuid::nil())

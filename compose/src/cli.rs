@@ -1,0 +1,359 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use marquee_ingestor::replay::Speed;
+use marquee_runtime::telemetry::LogFormat;
+
+/// Event-driven, real-time movie recommendations: from the click to the next list in milliseconds.
+#[derive(Debug, Parser)]
+#[command(name = "marquee", version, max_term_width = 100, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// What to log, as a tracing filter, for example `info,marquee_trainer=debug`
+    #[arg(
+        long,
+        global = true,
+        env = "MARQUEE_LOG",
+        default_value = "info,rdkafka=error,librdkafka=error,tansu=warn,tansu_broker=off,tansu_storage=off,tansu_service=off,rama=off",
+        hide_default_value = true,
+        value_name = "FILTER",
+        help_heading = "Everywhere"
+    )]
+    pub(crate) log: String,
+
+    /// How log lines look
+    #[arg(
+        long,
+        global = true,
+        env = "MARQUEE_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT",
+        help_heading = "Everywhere"
+    )]
+    pub(crate) log_format: LogStyle,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command understands.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Configuration file (TOML); its keys are those that `marquee config` prints
+    #[arg(
+        long,
+        global = true,
+        env = "MARQUEE_CONFIG",
+        value_name = "FILE",
+        help_heading = "Everywhere"
+    )]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Where everything is kept
+    #[arg(
+        long,
+        global = true,
+        default_value = "./.marquee",
+        value_name = "DIR",
+        help_heading = "Everywhere"
+    )]
+    pub(crate) state_dir: PathBuf,
+
+    /// Use this Kafka instead of the embedded broker
+    #[arg(long, global = true, value_name = "HOST:PORT", help_heading = "Everywhere")]
+    pub(crate) brokers: Option<String>,
+
+    /// Pass an option through to librdkafka, for example `security.protocol=SSL`; may be repeated
+    #[arg(long = "kafka-option", global = true, value_name = "KEY=VALUE", value_parser = key_value, help_heading = "Everywhere")]
+    pub(crate) kafka_options: Vec<(String, String)>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .filter(|(key, _)| !key.is_empty())
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .ok_or_else(|| "expected KEY=VALUE".to_owned())
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogStyle {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<LogStyle> for LogFormat {
+    fn from(style: LogStyle) -> Self {
+        match style {
+            LogStyle::Text => Self::Text,
+            LogStyle::Json => Self::Json,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything in one process: broker, pipeline, HTTP, and a data set as traffic
+    Up(UpArgs),
+    /// Run one service against a Kafka
+    Run(RunArgs),
+    /// Run the embedded broker alone
+    Broker(BrokerArgs),
+    /// Load a data set and publish it as interactions
+    Ingest(IngestArgs),
+    /// Fetch a MovieLens data set into the cache
+    Download(DownloadArgs),
+    /// Ask the lake a question in SQL
+    Sql(SqlArgs),
+    /// What the served lists led to, per model version
+    Replay(ReplayArgs),
+    /// Look at models, promote one, roll back
+    Models(ModelsArgs),
+    /// Look into the feature store of a stopped instance
+    Features(FeaturesArgs),
+    /// Ask for a new model, with a written reason
+    Retrain(RetrainArgs),
+    /// Write the JSON Schemas of all topics
+    Schemas(SchemasArgs),
+    /// Print the configuration in force
+    Config,
+    /// Measure how fast a new user's ratings change that user's list
+    E2eCheck(E2eCheckArgs),
+}
+
+/// Which data set.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DatasetArgs {
+    /// ml-100k, ml-1m, ml-latest-small, another MovieLens folder, or `synthetic`
+    #[arg(long, default_value = "ml-latest-small", value_name = "NAME")]
+    pub(crate) dataset: String,
+
+    /// Folder that holds the data set, or a folder of such folders [env: MARQUEE_DATA_DIR]; a data set that is not
+    /// there is fetched from GroupLens
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) dataset: DatasetArgs,
+
+    /// Where to serve HTTP; port 0 chooses a free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Where the embedded broker listens; port 0 chooses a free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) kafka_listen: Option<SocketAddr>,
+
+    /// Share of the data set that is replayed as history; the rest becomes live traffic
+    #[arg(long, default_value_t = 0.85, value_name = "SHARE")]
+    pub(crate) history_share: f64,
+
+    /// How fast the history is replayed: `max`, `1000x` event time, `500/s`
+    #[arg(long, default_value = "max", value_name = "SPEED")]
+    pub(crate) speed: Speed,
+
+    /// How fast the rest arrives as live traffic
+    #[arg(long, default_value = "20/s", value_name = "SPEED")]
+    pub(crate) live_speed: Speed,
+
+    /// Which time the events carry
+    #[arg(long, default_value = "shifted", value_name = "TIMES")]
+    pub(crate) event_times: EventTimes,
+
+    /// Publish no traffic: only run the services
+    #[arg(long)]
+    pub(crate) no_traffic: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EventTimes {
+    /// History ends now, live traffic is stamped as it is sent
+    Shifted,
+    /// As in the data set
+    Original,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Which service
+    pub(crate) service: ServiceName,
+
+    /// Where to serve HTTP (recommender only)
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServiceName {
+    /// Folds interactions into features, raises triggers
+    FeatureProcessor,
+    /// Fits and promotes models on retrain events
+    Trainer,
+    /// Serves HTTP
+    Recommender,
+    /// Writes the lake
+    Replay,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BrokerArgs {
+    /// Where to listen; port 0 chooses a free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) kafka_listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IngestArgs {
+    #[command(flatten)]
+    pub(crate) dataset: DatasetArgs,
+
+    /// `max`, `1000x` event time, `500/s`
+    #[arg(long, default_value = "max", value_name = "SPEED")]
+    pub(crate) speed: Speed,
+
+    /// First event to publish
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) from: usize,
+
+    /// End before this event
+    #[arg(long, value_name = "N")]
+    pub(crate) to: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DownloadArgs {
+    /// ml-100k, ml-1m, ml-latest-small, ml-latest, ml-25m, ml-32m, ...
+    pub(crate) dataset: String,
+
+    /// Where to put it; by default the user's cache folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SqlArgs {
+    /// The question, for example "SELECT endpoint, count(*) FROM request_logs GROUP BY endpoint"
+    #[arg(required_unless_present = "tables")]
+    pub(crate) query: Option<String>,
+
+    /// How the answer looks
+    #[arg(long, default_value = "table", value_name = "FORMAT")]
+    pub(crate) output: SqlOutput,
+
+    /// List the tables and what their columns mean
+    #[arg(long)]
+    pub(crate) tables: bool,
+
+    /// Leave out rows that are not in Parquet yet
+    #[arg(long)]
+    pub(crate) cold: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SqlOutput {
+    /// For people
+    Table,
+    /// With a header line
+    Csv,
+    /// One object a line
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Only requests at or after this time (RFC 3339 or a date)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+
+    /// Only requests before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsArgs {
+    #[command(subcommand)]
+    pub(crate) action: ModelsAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsAction {
+    /// All versions with their state and metrics
+    List,
+    /// One version's manifest
+    Show {
+        /// The version, or an alias: champion, previous, challenger
+        version: String,
+    },
+    /// Make a version the champion (the instance must be stopped)
+    Promote {
+        /// The version
+        version: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+    },
+    /// Make the previous champion serve again (the instance must be stopped)
+    Rollback {
+        /// Why
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FeaturesArgs {
+    /// A user's features and history; without it the counters
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetrainArgs {
+    /// Why a new model is wanted; kept with it for ever
+    #[arg(long)]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemasArgs {
+    /// Folder to write `<topic>.schema.json` files into
+    #[arg(long, default_value = "schemas/json", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// Write nothing; fail if the files differ from what would be written
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct E2eCheckArgs {
+    /// The instance's HTTP address; found in the state directory if not given
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    /// New users to try
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) users: u32,
+
+    /// Events per second of other users in the background
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) background: u32,
+
+    /// Print one JSON line instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Fail if the 99th percentile is above this many milliseconds
+    #[arg(long, value_name = "MS")]
+    pub(crate) max_p99_ms: Option<f64>,
+}

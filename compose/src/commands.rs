@@ -1,0 +1,23 @@
+//! One file per subcommand.
+
+pub(crate) mod download;
+pub(crate) mod e2e_check;
+pub(crate) mod features;
+pub(crate) mod ingest;
+pub(crate) mod models;
+pub(crate) mod replay;
+pub(crate) mod retrain;
+pub(crate) mod schemas;
+pub(crate) mod sql;
+
+use anyhow::Result;
+
+use crate::cli::Common;
+use crate::config::Config;
+
+/// Prints the configuration in force, as a file that `--config` takes.
+pub(crate) fn show_config(common: &Common) -> Result<()> {
+    let config = Config::load(common)?;
+    println!("{}", config.to_toml()?);
+    Ok(())
+}

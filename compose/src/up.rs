@@ -1,0 +1,234 @@
+//! `marquee up`, `marquee run` and `marquee broker`: what lasts until it is told to end.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use marquee_broker::{BrokerConfig, EmbeddedBroker};
+use marquee_runtime::bus::{Bus, BusConfig};
+use marquee_runtime::supervise::{ServiceError, Stage, Supervisor, stop_signal};
+use marquee_schemas::ALL_TOPICS;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{BrokerArgs, Common, RunArgs, ServiceName, UpArgs};
+use crate::config::Config;
+use crate::ingest::{self, Traffic};
+use crate::instance::{Instance, InstanceLock, Part, StateDir};
+use crate::services;
+
+/// How long a broker may take to answer first: a real one may still be starting.
+const BROKER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long live traffic waits for a first model; a small history may never lead to one.
+const MODEL_PATIENCE: Duration = Duration::from_secs(300);
+
+type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What every lasting command begins with.
+struct Ground {
+    config: Config,
+    state: StateDir,
+    lock: InstanceLock,
+    instance: Instance,
+    supervisor: Supervisor,
+    signal: Signal,
+}
+
+impl Ground {
+    fn new(common: &Common, parts: &[Part], adjust: impl FnOnce(&mut Config)) -> Result<Self> {
+        let mut config = Config::load(common)?;
+        adjust(&mut config);
+        let state = StateDir::new(&common.state_dir)?;
+        services::place(&mut config, &state);
+        let instance = Instance {
+            pid: std::process::id(),
+            brokers: config.kafka.brokers.clone(),
+            http: None,
+        };
+        Ok(Self {
+            lock: state.lock(parts, &instance)?,
+            supervisor: Supervisor::new(config.shutdown_grace()),
+            signal: Box::pin(stop_signal().context("installing signal handlers")?),
+            config,
+            state,
+            instance,
+        })
+    }
+
+    /// The bus: to the named brokers, or to the embedded one, which is then started and supervised.
+    async fn bus(&mut self, external: bool) -> Result<Bus> {
+        if external {
+            let bus = Bus::new(self.config.kafka.clone());
+            bus.wait_ready(BROKER_PATIENCE).await?;
+            return Ok(bus);
+        }
+        let broker = self.start_broker().await?;
+        self.instance.brokers = broker.address().to_string();
+        let bus = Bus::new(BusConfig {
+            brokers: self.instance.brokers.clone(),
+            ..self.config.kafka.clone()
+        });
+        let token = self.supervisor.token(Stage::Foundation);
+        self.supervisor.spawn("broker", Stage::Foundation, async move {
+            broker.run(token).await.map_err(ServiceError::from)
+        });
+        bus.wait_ready(BROKER_PATIENCE).await?;
+        Ok(bus)
+    }
+
+    async fn start_broker(&self) -> Result<EmbeddedBroker> {
+        Ok(marquee_broker::start(BrokerConfig {
+            listen: self.config.broker.listen,
+            database: self.state.broker_database(),
+        })
+        .await?)
+    }
+
+    async fn serve_until_stopped(self) -> Result<()> {
+        let outcome = self.supervisor.run(self.signal).await;
+        drop(self.lock);
+        Ok(outcome?)
+    }
+}
+
+pub(crate) async fn up(common: &Common, args: UpArgs) -> Result<()> {
+    let mut ground = Ground::new(common, &Part::ALL, |config| {
+        if let Some(listen) = args.listen {
+            config.recommender.listen = listen.to_string();
+        }
+        config.broker.listen = args.kafka_listen.unwrap_or(config.broker.listen);
+    })?;
+    // Starting is a moment's work, but a signal must end it too.
+    let mut signal = std::mem::replace(&mut ground.signal, Box::pin(std::future::pending()));
+    let started = tokio::select! {
+        biased;
+        () = &mut signal => return Ok(()),
+        started = start_all(&mut ground, common.brokers.is_some(), args) => started,
+    };
+    started?;
+    ground.signal = signal;
+    ground.serve_until_stopped().await
+}
+
+async fn start_all(ground: &mut Ground, external: bool, args: UpArgs) -> Result<()> {
+    let begun = Instant::now();
+    // Read first: without data there is nothing to start.
+    let dataset = if args.no_traffic {
+        None
+    } else {
+        Some(ingest::load(args.dataset.clone()).await?)
+    };
+    let bus = ground.bus(external).await?;
+    bus.ensure_topics(&ALL_TOPICS).await?;
+    let mut address = None;
+    for service in services::ALL {
+        let listens = services::start(&mut ground.supervisor, service, &ground.config, &bus).await?;
+        address = address.or(listens);
+    }
+    let address = address.context("no service listens")?;
+    ground.instance.http = Some(address);
+    ground.lock.announce(&ground.instance)?;
+
+    let kind = if external { "external" } else { "embedded" };
+    println!("kafka  {} ({kind})", ground.instance.brokers);
+    println!("http   http://{address}");
+    if let Some(dataset) = dataset {
+        let traffic = Traffic::new(bus, dataset, args.history_share, args.event_times, &ground.state)?;
+        let token = ground.supervisor.token(Stage::Edge);
+        ground.supervisor.spawn_job("traffic", Stage::Edge, async move {
+            drive(traffic, args, address, begun, token)
+                .await
+                .map_err(|error| format!("{error:#}").into())
+        });
+    }
+    Ok(())
+}
+
+/// History at full speed, then a first model, then the rest as live traffic.
+async fn drive(
+    mut traffic: Traffic,
+    args: UpArgs,
+    address: SocketAddr,
+    begun: Instant,
+    token: CancellationToken,
+) -> Result<()> {
+    let summary = traffic.dataset().summary();
+    println!("data   {summary}");
+    if !traffic.history(args.speed, &token).await? {
+        return Ok(());
+    }
+    let Some(model) = first_model(address, &token).await else {
+        return Ok(());
+    };
+    match model {
+        Some(model) => println!(
+            "ready  model {model} serves, {:.1} s after the start",
+            begun.elapsed().as_secs_f64()
+        ),
+        None => println!("ready  no model yet: popularity serves until there is enough data for one"),
+    }
+    println!(
+        "\n  curl -s http://{address}/recommend -H 'content-type: application/json' -d '{{\"user_id\": 1, \"k\": 5}}'\n\
+         \nlive traffic goes on at {}; Ctrl-C stops\n",
+        args.live_speed
+    );
+    if traffic.live(args.live_speed, &token).await? {
+        println!("all traffic published; still serving");
+    }
+    Ok(())
+}
+
+/// Waits until the instance answers as ready and has a model: `None` if told to end, `Some(None)` if no model came.
+async fn first_model(address: SocketAddr, token: &CancellationToken) -> Option<Option<String>> {
+    let deadline = Instant::now() + MODEL_PATIENCE;
+    loop {
+        let health = tokio::task::spawn_blocking(move || {
+            let ready = ureq::get(format!("http://{address}/ready")).call().is_ok();
+            let health = ureq::get(format!("http://{address}/health")).call().ok()?;
+            let health: Value = serde_json::from_str(&health.into_body().read_to_string().ok()?).ok()?;
+            ready.then(|| health["model_version"].as_str().map(str::to_owned))
+        });
+        match health.await {
+            Ok(Some(Some(model))) => return Some(Some(model)),
+            Ok(Some(None)) if Instant::now() > deadline => return Some(None),
+            _ => {}
+        }
+        tokio::select! {
+            () = token.cancelled() => return None,
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
+    }
+}
+
+pub(crate) async fn run_one(common: &Common, args: RunArgs) -> Result<()> {
+    if args.listen.is_some() && args.service != ServiceName::Recommender {
+        return Err(anyhow!("only the recommender listens"));
+    }
+    let mut ground = Ground::new(common, &[args.service.into()], |config| {
+        if let Some(listen) = args.listen {
+            config.recommender.listen = listen.to_string();
+        }
+    })?;
+    let bus = ground.bus(true).await?;
+    bus.ensure_topics(&ALL_TOPICS).await?;
+    let address = services::start(&mut ground.supervisor, args.service, &ground.config, &bus).await?;
+    if let Some(address) = address {
+        println!("http   http://{address}");
+        ground.instance.http = Some(address);
+        ground.lock.announce(&ground.instance)?;
+    }
+    ground.serve_until_stopped().await
+}
+
+pub(crate) async fn broker(common: &Common, args: BrokerArgs) -> Result<()> {
+    let mut ground = Ground::new(common, &[Part::Broker], |config| {
+        config.broker.listen = args.kafka_listen.unwrap_or(config.broker.listen);
+    })?;
+    let bus = ground.bus(false).await?;
+    bus.ensure_topics(&ALL_TOPICS).await?;
+    ground.lock.announce(&ground.instance)?;
+    println!("kafka  {}", ground.instance.brokers);
+    ground.serve_until_stopped().await
+}

@@ -1,0 +1,10 @@
+//! The whole product, as processes: what a user starts, kills, feeds with nonsense and asks.
+//!
+//! Each scenario runs against the embedded broker and, where Java and the Kafka artifacts can be had, against a real
+//! Apache Kafka.
+
+mod bad_input;
+mod cli;
+mod harness;
+mod kill;
+mod pipeline;
