@@ -199,7 +199,7 @@ impl Downloader {
         progress.set_position(from);
         // One byte above the limit tells "at the limit" from "beyond it".
         let body = response.into_body().into_with_config().limit(u64::MAX);
-        let mut body = body.reader().take((limit + 1).saturating_sub(from));
+        let mut body = body.reader().take(limit.saturating_add(1).saturating_sub(from));
         let mut at = from;
         let mut buffer = vec![0; 1 << 16];
         loop {

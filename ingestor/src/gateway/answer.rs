@@ -69,7 +69,7 @@ impl Answer {
                 code: "invalid-events",
                 title: "no valid event",
                 detail,
-                answer: Some(self),
+                answer: Some(Box::new(self)),
             }
             .respond(config);
         }
@@ -84,7 +84,7 @@ pub(super) struct Problem {
     pub(super) code: &'static str,
     pub(super) title: &'static str,
     pub(super) detail: String,
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Option<Box<Answer>>,
 }
 
 impl Problem {
@@ -104,7 +104,7 @@ impl Problem {
             code: "unavailable",
             title: "the log does not take events now",
             detail,
-            answer,
+            answer: answer.map(Box::new),
         }
     }
 
@@ -126,7 +126,7 @@ impl Problem {
             status: u16,
             detail: String,
             #[serde(flatten)]
-            answer: Option<Answer>,
+            answer: Option<Box<Answer>>,
         }
 
         let Self {

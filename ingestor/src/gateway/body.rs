@@ -65,7 +65,7 @@ impl Body {
                 .split(|&byte| byte == b'\n')
                 .map(<[u8]>::trim_ascii)
                 .filter(|line| !line.is_empty())
-                .take(limit + 1)
+                .take(limit.saturating_add(1))
                 .map(Raw::Event)
                 .collect(),
             Format::Json if bytes.starts_with(b"[") => {

@@ -19,6 +19,8 @@ use crate::Acknowledgement;
 const TOPIC: &str = "http";
 const STAGE: &str = "gateway";
 const QUEUE_PAUSE: Duration = Duration::from_millis(2);
+/// A larger setting would leave the range of the timer.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 fn count(counter: &AtomicU64, n: usize) {
     counter.fetch_add(n as u64, Ordering::Relaxed);
@@ -47,7 +49,8 @@ impl Inner {
             }
         }
 
-        let deadline = Instant::now() + Duration::from_millis(self.config.acknowledge_timeout_ms);
+        let patience = Duration::from_millis(self.config.acknowledge_timeout_ms).min(LONGEST_WAIT);
+        let deadline = Instant::now() + patience;
         // Valid events first: while not one of them is queued, the whole request can still be turned away.
         let sent = self.send_valid(valid, deadline).await?;
         count(&self.counters.received, raw.len());
@@ -133,7 +136,6 @@ impl Inner {
         decode(Value::Object(fields).to_string().as_bytes())
     }
 
-    #[expect(clippy::type_complexity, reason = "one entry per event, used in one place")]
     async fn send_valid(
         &self,
         valid: Vec<(usize, Interaction)>,

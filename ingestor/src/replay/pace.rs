@@ -37,7 +37,7 @@ impl Pace {
         let index = position - self.start;
         let seconds = match self.speed {
             Speed::Max => return self.began,
-            Speed::Times(factor) => (event_ms - self.first_ms) as f64 / 1000.0 / factor,
+            Speed::Times(factor) => event_ms.saturating_sub(self.first_ms) as f64 / 1000.0 / factor,
             Speed::Rate(per_s) => index as f64 / per_s,
             Speed::Bursts { size, every } => (index / size.max(1)) as f64 * every.as_secs_f64(),
         };
