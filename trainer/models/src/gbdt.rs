@@ -42,14 +42,14 @@ pub struct GbdtParams {
 impl Default for GbdtParams {
     fn default() -> Self {
         Self {
-            trees: 300,
+            trees: 200,
             leaves: 15,
-            learning_rate: 0.08,
+            learning_rate: 0.1,
             min_leaf_rows: 200,
             min_leaf_hessian: 1.0,
             l2: 10.0,
             feature_share: 0.5,
-            list_share: 0.5,
+            list_share: 0.7,
             patience: 30,
         }
     }

@@ -177,7 +177,7 @@ impl ServedModel {
     /// As [`Self::score_all`], by the plain blend.
     pub(crate) fn blend_all<'s>(&self, query: &Query<'_>, scratch: &'s mut ScoreScratch) -> &'s [f32] {
         features::compute(&self.generators, query, scratch);
-        blend::blend(&self.params.blend, query, scratch);
+        blend::blend(&self.params.blend, 0..features::COLUMNS, query, scratch);
         &scratch.scores
     }
 
@@ -229,8 +229,8 @@ impl ServedModel {
             context: Context::of_history(&history),
             now_ms,
         };
-        features::compute(&self.generators, &query, scratch);
-        blend::blend(&self.params.blend.only_pairwise(), &query, scratch);
+        features::compute_pairwise(&self.generators, &query, scratch);
+        blend::blend(&self.params.blend, features::PAIRWISE, &query, scratch);
         scratch.top(k, |item| seeds.contains(&item))
     }
 }

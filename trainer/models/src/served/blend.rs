@@ -1,25 +1,28 @@
 //! The weighted sum of all sources, each first divided by its own spread over the items.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::context::{Query, ScoreScratch};
-use super::features::{COLUMNS, Column, PAIRWISE};
+use super::features::{Column, NAMES};
 use crate::Error;
+use crate::checked::require;
 
 /// Weight of each source once scaled to unit spread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BlendWeights {
-    /// In the order of the feature columns.
-    pub weights: Vec<f32>,
+    /// By the name of the source; a source that is not listed weighs nothing.
+    pub weights: BTreeMap<String, f32>,
     /// Weight of wanted genres, in spreads.
     pub genre_wish: f32,
 }
 
 impl Default for BlendWeights {
     fn default() -> Self {
-        let mut weights = vec![0.0; COLUMNS];
-        for (column, weight) in [
+        let weights = [
             (Column::After, 0.5),
             (Column::Next, 0.5),
             (Column::Before, 0.3),
@@ -32,11 +35,12 @@ impl Default for BlendWeights {
             (Column::Likes7d, 0.2),
             (Column::Likes30d, 0.2),
             (Column::Position, 0.3),
-        ] {
-            weights[column as usize] = weight;
-        }
+        ];
         Self {
-            weights,
+            weights: weights
+                .into_iter()
+                .map(|(column, weight)| (NAMES[column as usize].to_owned(), weight))
+                .collect(),
             genre_wish: 5.0,
         }
     }
@@ -44,29 +48,26 @@ impl Default for BlendWeights {
 
 impl BlendWeights {
     /// # Errors
-    /// [`Error::Hyperparameter`] when there is not one finite weight per source.
+    /// [`Error::Hyperparameter`] for a source that does not exist or a weight that is not finite.
     pub fn check(&self) -> Result<(), Error> {
-        if self.weights.len() != COLUMNS || self.weights.iter().any(|weight| !weight.is_finite()) {
-            return Err(Error::Hyperparameter {
-                name: "blend.weights",
-                value: format!("{:?}", self.weights),
-                requirement: "one finite weight per source",
-            });
+        require(
+            self.genre_wish.is_finite(),
+            "blend.genre_wish",
+            self.genre_wish,
+            "finite",
+        )?;
+        for (name, weight) in &self.weights {
+            require(
+                NAMES.contains(&name.as_str()) && weight.is_finite(),
+                "blend.weights",
+                format!("{name} = {weight}"),
+                "a finite weight of an existing source",
+            )?;
         }
         Ok(())
     }
 
-    pub(crate) fn only_pairwise(&self) -> Self {
-        let mut only = self.clone();
-        for (column, weight) in only.weights.iter_mut().enumerate() {
-            if !PAIRWISE.contains(&column) {
-                *weight = 0.0;
-            }
-        }
-        only
-    }
-
-    /// Weight of a column for this context: without a history only popularity (and a genre wish) speaks.
+    /// Weight of a column; wanted genres weigh only where some are wanted.
     pub(crate) fn weight(&self, column: usize, query: &Query<'_>) -> f32 {
         if column == Column::Wish as usize {
             return if query.context.genres == 0 {
@@ -75,7 +76,7 @@ impl BlendWeights {
                 self.genre_wish
             };
         }
-        self.weights.get(column).copied().unwrap_or(0.0)
+        self.weights.get(NAMES[column]).copied().unwrap_or(0.0)
     }
 }
 
@@ -90,10 +91,10 @@ pub(crate) fn spread(column: &[f32]) -> f32 {
     if variance > 1e-20 { variance.sqrt() } else { 1.0 }
 }
 
-/// Writes the blend of `scratch.columns` into `scratch.scores`.
-pub(crate) fn blend(weights: &BlendWeights, query: &Query<'_>, scratch: &mut ScoreScratch) {
+/// Writes the blend of the columns in `of` into `scratch.scores`.
+pub(crate) fn blend(weights: &BlendWeights, of: Range<usize>, query: &Query<'_>, scratch: &mut ScoreScratch) {
     scratch.scores.fill(0.0);
-    for (column, values) in scratch.columns.iter().enumerate() {
+    for (column, values) in scratch.columns.iter().enumerate().take(of.end).skip(of.start) {
         let weight = weights.weight(column, query);
         if weight == 0.0 {
             continue;
@@ -102,5 +103,30 @@ pub(crate) fn blend(weights: &BlendWeights, query: &Query<'_>, scratch: &mut Sco
         for (score, value) in scratch.scores.iter_mut().zip(values) {
             *score += factor * value;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_is_the_standard_deviation_and_harmless_for_constants() {
+        assert_eq!(spread(&[1.0, 3.0]), 1.0);
+        assert_eq!(spread(&[0.0, 4.0]), 2.0);
+        assert_eq!((spread(&[5.0; 4]), spread(&[])), (1.0, 1.0));
+    }
+
+    #[test]
+    fn unknown_sources_and_wild_weights_are_refused_by_name() {
+        let mut weights = BlendWeights::default();
+        assert!(weights.check().is_ok());
+        weights.weights.insert("astrology".to_owned(), 1.0);
+        assert!(weights.check().unwrap_err().to_string().contains("astrology"));
+        let wild = BlendWeights {
+            genre_wish: f32::NAN,
+            ..BlendWeights::default()
+        };
+        assert!(wild.check().is_err());
     }
 }

@@ -39,7 +39,8 @@ pub struct Explanation {
 const ASKED: usize = 20;
 
 impl ServedModel {
-    /// Takes the score of `item` (live index) apart.
+    /// Takes the blended score of `item` (live index) apart. Where a ranker re-orders the best candidates, these are
+    /// the terms that made the item a candidate.
     pub fn explain(&self, query: &Query<'_>, item: u32, scratch: &mut ScoreScratch) -> Explanation {
         let place = item as usize;
         if place >= query.binding.len() {
@@ -69,7 +70,7 @@ impl ServedModel {
                 context: Context::of_history(&alone),
                 ..*query
             };
-            features::compute(&self.generators, &alone, scratch);
+            features::compute_pairwise(&self.generators, &alone, scratch);
             let part: f32 = PAIRWISE
                 .map(|column| {
                     self.params.blend.weight(column, query) * scratch.columns[column][place] / spreads[column]

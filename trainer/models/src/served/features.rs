@@ -66,6 +66,13 @@ pub(crate) const PAIRWISE: std::ops::Range<usize> = 0..(Column::NextItem as usiz
 
 /// Fills `scratch.columns`, and sets the fallback.
 pub(crate) fn compute(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) {
+    compute_pairwise(generators, query, scratch);
+    popular::fill(query, &mut scratch.columns);
+    content::fill(query, &mut scratch.columns);
+}
+
+/// As [`compute`], the [`PAIRWISE`] columns only; the others stay zero.
+pub(crate) fn compute_pairwise(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) {
     scratch.reset(query.binding.len());
     scratch.fallback = match (query.context.history.is_empty(), query.context.genres) {
         (false, _) => None,
@@ -75,6 +82,4 @@ pub(crate) fn compute(generators: &Generators, query: &Query<'_>, scratch: &mut 
     pairwise::transitions(query, &mut scratch.columns);
     pairwise::ease(generators, query, scratch);
     pairwise::next_item(generators, query, scratch);
-    popular::fill(query, &mut scratch.columns);
-    content::fill(query, &mut scratch.columns);
 }

@@ -43,9 +43,9 @@ impl Default for FitParams {
             candidates: 300,
             window: 45_000,
             warm_up: 5_000,
-            generator_stride: 4_000,
-            hard_rows: 40,
-            sampled_rows: 40,
+            generator_stride: 8_000,
+            hard_rows: 25,
+            sampled_rows: 25,
         }
     }
 }
@@ -187,7 +187,7 @@ impl<'a> ListMaker<'a> {
     ) {
         let fit = &self.params.fit;
         features::compute(generators, query, &mut self.scratch);
-        blend::blend(&self.params.blend, query, &mut self.scratch);
+        blend::blend(&self.params.blend, 0..features::COLUMNS, query, &mut self.scratch);
         self.scratch
             .select(fit.candidates, |item| query.context.is_seen(item));
         self.stats

@@ -64,7 +64,7 @@ fn affinity(profile: &[f32; GENRES], genres: u32) -> f32 {
 fn years(query: &Query<'_>, items: &[CatalogueItem], columns: &mut [Vec<f32>]) {
     let year_of = |item: u32| items.get(item as usize).and_then(|item| item.year).map(f32::from);
     let last = query.context.history.last().and_then(|entry| year_of(entry.item));
-    let recent: Vec5 = query
+    let recent: Mean = query
         .context
         .history
         .iter()
@@ -72,7 +72,7 @@ fn years(query: &Query<'_>, items: &[CatalogueItem], columns: &mut [Vec<f32>]) {
         .take(RECENT)
         .filter_map(|entry| year_of(entry.item))
         .collect();
-    let mean = recent.mean();
+    let mean = recent.value();
     for (index, item) in items.iter().enumerate() {
         let Some(year) = item.year.map(f32::from) else {
             continue;
@@ -85,12 +85,12 @@ fn years(query: &Query<'_>, items: &[CatalogueItem], columns: &mut [Vec<f32>]) {
 
 /// Sum and count of a few numbers, without a heap.
 #[derive(Default)]
-struct Vec5 {
+struct Mean {
     sum: f32,
     count: f32,
 }
 
-impl FromIterator<f32> for Vec5 {
+impl FromIterator<f32> for Mean {
     fn from_iter<I: IntoIterator<Item = f32>>(values: I) -> Self {
         values.into_iter().fold(Self::default(), |all, value| Self {
             sum: all.sum + value,
@@ -99,8 +99,8 @@ impl FromIterator<f32> for Vec5 {
     }
 }
 
-impl Vec5 {
-    fn mean(&self) -> Option<f32> {
+impl Mean {
+    fn value(&self) -> Option<f32> {
         (self.count > 0.0).then(|| self.sum / self.count)
     }
 }

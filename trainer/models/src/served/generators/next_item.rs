@@ -19,7 +19,7 @@ pub(crate) const PAST: usize = 30;
 pub(crate) const PAST_DECAY: f32 = 0.85;
 /// Weight of a following event that was no like.
 const DISLIKE_WEIGHT: f32 = 0.3;
-/// Half-life of an example, as a share of nothing: plain milliseconds.
+/// Half-life of an example, milliseconds: two years.
 const HALF_LIFE_MS: f64 = 2.0 * 365.0 * 24.0 * 3_600_000.0;
 
 /// The weights, item × item: row, item of the past; column, item scored.
@@ -126,5 +126,62 @@ pub(crate) fn weigh(history: &[HistoryEntry], past: &mut Vec<(u32, f32)>) {
     let mut distance = Distance::from(last.time_ms);
     for entry in history.iter().rev().take(PAST) {
         past.push((entry.item, PAST_DECAY.powi(distance.of(entry.time_ms))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(user: u32, item: u32, stars: f32, time_ms: i64) -> Interaction {
+        Interaction {
+            user,
+            item,
+            rating: Some(stars),
+            weight: 1.0,
+            time_ms,
+        }
+    }
+
+    fn weights(events: &[Interaction], items: usize, lambda: f32) -> NextItem {
+        NextItem::fit(events, items, lambda).unwrap()
+    }
+
+    #[test]
+    fn one_step_matches_the_ridge_by_hand() {
+        // x = e0, y = e1: B[0][1] = 1 / (1 + λ).
+        let model = weights(&[event(0, 0, 5.0, 0), event(0, 1, 5.0, 1)], 2, 1.0);
+        assert!((model.weights[1] - 0.5).abs() < 1e-6);
+        assert_eq!(model.weights[2], 0.0);
+        // The same for an event that was no like.
+        let model = weights(&[event(0, 0, 5.0, 0), event(0, 1, 2.0, 1)], 2, 1.0);
+        assert!((model.weights[1] - 0.5 * DISLIKE_WEIGHT).abs() < 1e-6);
+    }
+
+    #[test]
+    fn events_of_one_moment_do_not_explain_each_other() {
+        let model = weights(&[event(0, 0, 5.0, 7), event(0, 1, 5.0, 7)], 2, 1.0);
+        assert!(model.weights.iter().all(|weight| *weight == 0.0));
+    }
+
+    #[test]
+    fn older_entries_weigh_less() {
+        let mut past = Vec::new();
+        let history = [
+            HistoryEntry::like(4, 0),
+            HistoryEntry::like(5, 9),
+            HistoryEntry::like(6, 9),
+        ];
+        weigh(&history, &mut past);
+        assert_eq!(past, [(6, 1.0), (5, 1.0), (4, PAST_DECAY)]);
+    }
+
+    #[test]
+    fn storage_keeps_the_model() {
+        let model = weights(&[event(0, 0, 5.0, 0), event(0, 1, 5.0, 1)], 2, 1.0);
+        assert_eq!(
+            NextItem::from_tensors(model.to_tensors().unwrap()).unwrap(),
+            model
+        );
     }
 }
