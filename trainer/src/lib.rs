@@ -26,6 +26,8 @@ pub mod run;
 mod service;
 pub mod signal;
 pub mod snapshot;
+#[cfg(test)]
+mod testing;
 
 pub use bundle::{Bundle, BundleError, Manifest};
 pub use config::Config;

@@ -1,0 +1,268 @@
+//! The service over a Kafka protocol endpoint: librdkafka's own mock, which lives in this process.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use marquee_runtime::bus::Outgoing;
+use marquee_runtime::{Bus, BusConfig, ManualClock};
+use marquee_schemas::{
+    Interaction, Kind, ModelEvent, ModelEventKind, Movie, MovieId, Offset, PartitionOffset, SchemaVersion,
+    Topic, UserId,
+};
+use marquee_trainer::snapshot::SnapshotReader;
+use marquee_trainer::{Bundle, Config, Service, manual_retrain_event, registry};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Stage {
+    _cluster: MockCluster<'static, DefaultProducerContext>,
+    bus: Bus,
+    dir: tempfile::TempDir,
+}
+
+fn stage() -> Stage {
+    let cluster = MockCluster::new(1).unwrap();
+    for (topic, partitions) in [
+        (Topic::Interactions, 2),
+        (Topic::Movies, 1),
+        (Topic::RetrainEvents, 1),
+        (Topic::ModelEvents, 1),
+        (Topic::DeadLetters, 1),
+    ] {
+        cluster.create_topic(topic.name(), partitions, 1).unwrap();
+    }
+    Stage {
+        bus: Bus::new(BusConfig::for_brokers(cluster.bootstrap_servers())),
+        _cluster: cluster,
+        dir: tempfile::tempdir().unwrap(),
+    }
+}
+
+fn rating(n: u64) -> Interaction {
+    let user = n % 30 + 1;
+    Interaction {
+        schema_version: SchemaVersion,
+        event_id: format!("e{n}"),
+        user_id: UserId(user),
+        movie_id: Some(MovieId(((n / 30 + user * 3) % 100) as u32 + 1)),
+        kind: Kind::Rating,
+        rating: Some(if n.is_multiple_of(4) { 2.0 } else { 5.0 }),
+        genres: Vec::new(),
+        timestamp: 1_000_000 + n as i64 * 60_000,
+        session_id: None,
+        request_id: None,
+        source: None,
+    }
+}
+
+impl Stage {
+    fn config(&self) -> Config {
+        Config {
+            registry_dir: self.dir.path().join("registry"),
+            cache_dir: self.dir.path().join("cache"),
+            threads: 1,
+            ..Config::default()
+        }
+    }
+
+    async fn publish(&self, records: Vec<Outgoing>) {
+        let publisher = self.bus.publisher("test").unwrap();
+        publisher.publish_all(&records).await.unwrap();
+    }
+
+    async fn publish_ratings(&self, from: u64, to: u64) {
+        self.publish((from..to).map(|n| Outgoing::of(&rating(n))).collect())
+            .await;
+    }
+
+    async fn publish_movies(&self) {
+        let movies = (1..=100).map(|id| {
+            Outgoing::of(&Movie {
+                schema_version: SchemaVersion,
+                movie_id: MovieId(id),
+                title: format!("Movie {id}"),
+                year: None,
+                genres: vec!["Drama".into()],
+                imdb_id: None,
+                tmdb_id: None,
+            })
+        });
+        self.publish(movies.collect()).await;
+    }
+
+    fn start(
+        &self,
+    ) -> (
+        tokio::task::JoinHandle<Result<(), marquee_trainer::Error>>,
+        CancellationToken,
+    ) {
+        let token = CancellationToken::new();
+        let service = Service::new(self.config(), self.bus.clone(), Arc::new(ManualClock::at(42)));
+        (tokio::spawn(service.run(token.clone())), token)
+    }
+
+    async fn events(&self, enough: impl Fn(&[ModelEvent]) -> bool) -> Vec<ModelEvent> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let bus = self.bus.clone();
+            let events = tokio::task::spawn_blocking(move || {
+                let mut events: Vec<ModelEvent> = Vec::new();
+                let nowhere = Default::default();
+                bus.read_range(Topic::ModelEvents, &nowhere, &nowhere, |record| {
+                    events.push(marquee_schemas::decode(
+                        record.value.as_deref().unwrap_or_default(),
+                    )?);
+                    Ok::<_, marquee_schemas::DecodeError>(())
+                })
+                .unwrap();
+                events
+            })
+            .await
+            .unwrap();
+            if enough(&events) {
+                return events;
+            }
+            assert!(Instant::now() < deadline, "only {events:#?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn snapshot(&self, offsets: Vec<PartitionOffset>) -> marquee_trainer::snapshot::Snapshot {
+        let reader = SnapshotReader::new(self.bus.clone(), self.config().cache_dir);
+        tokio::task::spawn_blocking(move || {
+            let offsets = reader.pin(&offsets).unwrap();
+            reader.read(&offsets, || false).unwrap()
+        })
+        .await
+        .unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retrain_event_becomes_a_champion_and_a_restart_does_not_repeat_it() {
+    let stage = stage();
+    stage.publish_movies().await;
+    stage.publish_ratings(0, 900).await;
+    let clock = ManualClock::at(7);
+    stage
+        .publish(vec![Outgoing::of(&manual_retrain_event("first", &clock))])
+        .await;
+    let (service, token) = stage.start();
+    let events = stage.events(|events| events.len() >= 2).await;
+    assert_eq!(events[0].kind, ModelEventKind::Trained);
+    assert_eq!(events[1].kind, ModelEventKind::Promoted);
+    let bundle = Bundle::of_event(&events[1], &stage.config().registry_dir)
+        .unwrap()
+        .unwrap();
+    assert_eq!(bundle.manifest.counts.interactions, 900);
+    assert_eq!(bundle.movies.len(), 100);
+    let named: i64 = events[1]
+        .offsets
+        .iter()
+        .filter(|at| at.topic == "interactions")
+        .map(|at| at.offset.0)
+        .sum();
+    assert_eq!(named, 900);
+    token.cancel();
+    service.await.unwrap().unwrap();
+
+    // A second start goes on behind the event; the next one is answered on the new data too.
+    let (service, token) = stage.start();
+    stage.publish_ratings(900, 1500).await;
+    stage
+        .publish(vec![Outgoing::of(&manual_retrain_event("second", &clock))])
+        .await;
+    let events = stage.events(|events| events.len() >= 4).await;
+    assert_eq!(events.len(), 4);
+    assert_eq!(events[2].event_id, "v000002/trained");
+    assert!(
+        events[3].numbers.contains_key("champion_ndcg@10"),
+        "{:#?}",
+        events[3]
+    );
+    token.cancel();
+    service.await.unwrap().unwrap();
+    let entries = registry::list(&stage.config().registry_dir).unwrap();
+    assert_eq!(entries.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_offsets_give_the_same_snapshot_with_and_without_the_cache() {
+    let stage = stage();
+    stage.publish_movies().await;
+    stage.publish_ratings(0, 400).await;
+    let first = stage.snapshot(Vec::new()).await;
+    assert_eq!(first.counts.interactions, 400);
+    // Duplicates, poison and new records follow; the tail alone is read.
+    stage.publish_ratings(350, 600).await;
+    stage
+        .publish(vec![Outgoing {
+            topic: Topic::Interactions,
+            partition: Some(0),
+            key: b"1".to_vec(),
+            value: Some(b"{oops".to_vec()),
+        }])
+        .await;
+    let grown = stage.snapshot(Vec::new()).await;
+    assert_eq!(
+        (
+            grown.counts.interactions,
+            grown.counts.duplicates,
+            grown.counts.invalid,
+            grown.counts.records
+        ),
+        (600, 50, 1, 651)
+    );
+    // Named offsets below the cached end give the old snapshot back.
+    assert_eq!(stage.snapshot(first.offsets.clone()).await, first);
+    std::fs::remove_dir_all(stage.config().cache_dir).unwrap();
+    assert_eq!(stage.snapshot(grown.offsets.clone()).await, grown);
+    assert_eq!(stage.snapshot(grown.offsets.clone()).await, grown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_of_another_log_is_recognised_and_dropped() {
+    let stage = stage();
+    stage.publish_movies().await;
+    stage.publish_ratings(0, 300).await;
+    stage.snapshot(Vec::new()).await;
+    let other = self::stage();
+    other.publish_movies().await;
+    other.publish_ratings(1000, 1400).await;
+    let reader = SnapshotReader::new(other.bus.clone(), stage.config().cache_dir);
+    let with_wrong_cache = tokio::task::spawn_blocking(move || {
+        let offsets = reader.pin(&[]).unwrap();
+        reader.read(&offsets, || false).unwrap()
+    })
+    .await
+    .unwrap();
+    assert_eq!(with_wrong_cache, other.snapshot(Vec::new()).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_beyond_the_log_fail_that_training_only() {
+    let stage = stage();
+    stage.publish_movies().await;
+    stage.publish_ratings(0, 900).await;
+    let clock = ManualClock::at(7);
+    let mut beyond = manual_retrain_event("beyond", &clock);
+    beyond.offsets.push(PartitionOffset {
+        topic: "interactions".into(),
+        partition: 0,
+        offset: Offset(1_000_000),
+    });
+    stage.publish(vec![Outgoing::of(&beyond)]).await;
+    let (service, token) = stage.start();
+    let events = stage.events(|events| !events.is_empty()).await;
+    assert_eq!(events[0].kind, ModelEventKind::Failed);
+    stage
+        .publish(vec![Outgoing::of(&manual_retrain_event("sound", &clock))])
+        .await;
+    let events = stage.events(|events| events.len() >= 3).await;
+    assert_eq!(events[2].kind, ModelEventKind::Promoted);
+    token.cancel();
+    service.await.unwrap().unwrap();
+}
