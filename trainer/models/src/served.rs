@@ -17,7 +17,7 @@ pub mod context;
 pub mod explain;
 pub mod features;
 pub mod fit;
-pub(crate) mod generators;
+mod generators;
 mod rerank;
 
 use serde::{Deserialize, Serialize};
@@ -118,10 +118,6 @@ impl ServedModel {
     #[must_use]
     pub fn has_ranker(&self) -> bool {
         self.ranker.is_some()
-    }
-
-    pub(crate) fn generators(&self) -> &Generators {
-        &self.generators
     }
 
     /// The same model without its ranker.
