@@ -271,6 +271,8 @@ fn a_share_splits_at_a_position_within_the_ratings() {
 }
 
 proptest::proptest! {
+    // Each case writes seven files.
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
     #[test]
     fn any_bytes_in_any_file_end_in_a_result(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
         for files in [

@@ -189,7 +189,7 @@ async fn a_full_queue_is_waited_for() {
     assert_eq!(users(&sink), (1..=20).collect::<Vec<_>>());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn never_more_than_the_window_is_on_its_way_and_a_stuck_broker_does_not_hold_a_stop() {
     let sink = FakeSink::default();
     sink.on_send(|_, _| Ok(futures::future::pending().boxed()));
