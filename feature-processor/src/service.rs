@@ -22,9 +22,12 @@ pub struct Service {
 
 impl Service {
     /// A service that runs on `bus`.
-    #[must_use]
-    pub fn new(config: Config, bus: Bus, clock: Arc<dyn Clock>) -> Self {
-        Self { config, bus, clock }
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings that cannot work.
+    pub fn new(config: Config, bus: Bus, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        config.check()?;
+        Ok(Self { config, bus, clock })
     }
 
     /// Folds until `token` is cancelled. A broker that is away is waited for.
@@ -32,7 +35,6 @@ impl Service {
     /// # Errors
     /// What no retry mends; a restart continues from the last commit.
     pub async fn run(self, token: CancellationToken) -> Result<(), Error> {
-        self.config.check()?;
         let sink = BusSink::new(self.bus.publisher(CLIENT_ID)?, token.clone());
         let catalogue = TopicCatalogue::new(self.bus.clone(), token.clone());
         let mut subscriber =

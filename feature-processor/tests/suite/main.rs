@@ -1,5 +1,10 @@
 //! The fold under disturbance: crashes, redelivery, rebalances, poison, all without a broker.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail as tests do; clippy's exemption covers test functions only"
+)]
+
 mod changelog;
 mod disturbance;
 mod harness;
