@@ -22,6 +22,10 @@ pub struct Config {
     pub threads: usize,
     /// Hyperparameters.
     pub model: ServedParams,
+    /// Whether the very first model goes without its ranker: the point-in-time replay that a ranker learns from takes
+    /// most of a training's time, and until there is a model everybody gets popularity. The next training, with
+    /// all of the recipe, must then prove better like any other.
+    pub quick_bootstrap: bool,
     /// Fewest users with a history that a training set must have.
     pub min_users: usize,
     /// Fewest interactions that a training set must have.
@@ -46,6 +50,7 @@ impl Default for Config {
             seed: 42,
             threads: 0,
             model: ServedParams::default(),
+            quick_bootstrap: true,
             min_users: 20,
             min_interactions: 500,
             holdout_share: 0.15,

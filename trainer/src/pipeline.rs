@@ -204,7 +204,11 @@ impl<S: Source, O: Sink> Worker<S, O> {
             }
             Err(error) => return Err(error.into()),
         };
-        match self.compute(&run, champion) {
+        let mut settings = RunSettings::from(&self.config);
+        if self.config.quick_bootstrap && self.registry.state().champion().is_none() {
+            settings = settings.without_ranker();
+        }
+        match self.compute(&run, champion, &settings) {
             Ok((snapshot, mut trained)) => {
                 if let Some(lost) = lost {
                     trained.decision.reason = format!(
@@ -212,7 +216,7 @@ impl<S: Source, O: Sink> Worker<S, O> {
                         trained.decision.reason
                     );
                 }
-                self.conclude(&run, snapshot, trained, &reason)
+                self.conclude(&run, &settings, snapshot, trained)
             }
             Err(_) if self.token.is_cancelled() => {
                 self.registry.interrupted()?;
@@ -227,10 +231,15 @@ impl<S: Source, O: Sink> Worker<S, O> {
 
     /// Reads and trains on another thread, so that a stop need not wait for a long fit: the thread is then left to
     /// itself. It writes nothing but the snapshot cache, and ends at its next stage.
-    fn compute(&self, run: &RunInProgress, champion: Option<Bundle>) -> Result<(Snapshot, Trained), Failure> {
+    fn compute(
+        &self,
+        run: &RunInProgress,
+        champion: Option<Bundle>,
+        settings: &RunSettings,
+    ) -> Result<(Snapshot, Trained), Failure> {
         let (sender, receiver) = sync_channel(1);
         let source = Arc::clone(&self.source);
-        let settings = RunSettings::from(&self.config);
+        let settings = settings.clone();
         let offsets = run.offsets.clone();
         let token = self.token.clone();
         let spawned = std::thread::Builder::new()
@@ -258,9 +267,9 @@ impl<S: Source, O: Sink> Worker<S, O> {
     fn conclude(
         &mut self,
         run: &RunInProgress,
+        settings: &RunSettings,
         snapshot: Snapshot,
         trained: Trained,
-        reason: &str,
     ) -> Result<(), Error> {
         let now_ms = self.clock.now_ms();
         let version = self.registry.state().next_version();
@@ -275,8 +284,8 @@ impl<S: Source, O: Sink> Worker<S, O> {
             trained_until_ms: snapshot.until_ms(),
             offsets: snapshot.offsets,
             split: trained.split,
-            seed: self.config.seed,
-            params: self.config.model.clone(),
+            seed: settings.seed,
+            params: settings.params.clone(),
             metrics: trained.metrics,
             genres: snapshot.genres,
             retrain_event_ids: run.events.iter().map(|event| event.event_id.clone()).collect(),
@@ -296,7 +305,7 @@ impl<S: Source, O: Sink> Worker<S, O> {
                 manifest,
                 bundle_sha256,
                 decision: trained.decision,
-                reason: reason.to_owned(),
+                reason: joined_reason(&run.events),
             },
             now_ms,
         )?;

@@ -89,6 +89,15 @@ impl From<&Config> for RunSettings {
     }
 }
 
+impl RunSettings {
+    /// The same without a ranker, see [`Config::quick_bootstrap`].
+    #[must_use]
+    pub fn without_ranker(mut self) -> Self {
+        self.params.fit.window = 0;
+        self
+    }
+}
+
 /// A stage of a run, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {

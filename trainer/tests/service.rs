@@ -1,5 +1,7 @@
 //! The service over a Kafka protocol endpoint: librdkafka's own mock, which lives in this process.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests too")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
