@@ -11,6 +11,7 @@
 //! | `GET /metrics` | Prometheus text |
 
 mod admit;
+mod drain;
 mod extract;
 mod health;
 mod list;
@@ -138,6 +139,7 @@ pub fn router_with(state: AppState, extra: Router) -> Router {
         .merge(extra)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::unknown_path)
+        .layer(middleware::from_fn(drain::drain))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(middleware::from_fn_with_state(state, admit::admit))
 }

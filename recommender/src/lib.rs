@@ -22,6 +22,8 @@ pub mod http;
 pub mod logs;
 pub mod metrics;
 mod service;
+#[cfg(test)]
+mod testing;
 pub mod view;
 
 pub use config::Config;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::serve::ListenerExt as _;
 use marquee_models::live::LiveParams;
 use marquee_runtime::{Bus, Clock};
 use marquee_schemas::{ModelVersion, RequestLog, Topic};
@@ -215,6 +216,8 @@ impl Bound {
             listener,
             address,
         } = self;
+        // The parts end together, and not with them whatever else hears the caller's token.
+        let token = token.child_token();
         let config = state.config.clone();
         let worker = start_worker(&config, &components.bus, &state, logs)?;
         tracing::info!(%address, "listening");
@@ -292,6 +295,12 @@ async fn serve(
     stop: CancellationToken,
     drain: Duration,
 ) -> Result<(), Error> {
+    // Answers are single small writes: waiting to fill a segment would only delay them.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "setting TCP_NODELAY");
+        }
+    });
     let server = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
     let overdue = async {
         stop.cancelled().await;

@@ -1,1 +1,245 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use marquee_runtime::ManualClock;
+use marquee_schemas::{ModelEvent, ModelEventKind, SchemaVersion};
+
+use super::follow::Events;
 use super::*;
+use crate::alerts::Alerts;
+use crate::testing::{World, loaded, version};
+
+/// Bundles by version; the sick ones fail as a damaged file does.
+#[derive(Debug, Default)]
+struct Shelf {
+    damaged: Vec<u64>,
+    absent: Mutex<Vec<u64>>,
+}
+
+impl BundleLoader for Shelf {
+    fn load(&self, event: &ModelEvent) -> Result<Loaded, LoadError> {
+        let n = event.version.ordinal().unwrap();
+        let path = Path::new("models").join(&event.version.0);
+        if self.damaged.contains(&n) {
+            return Err(LoadError::Bundle(marquee_trainer::BundleError::Damaged {
+                path,
+                detail: "a byte differs".into(),
+            }));
+        }
+        if self.absent.lock().unwrap().contains(&n) {
+            return Err(LoadError::Bundle(marquee_trainer::BundleError::Missing { path }));
+        }
+        Ok(loaded())
+    }
+}
+
+fn event(n: u64, kind: ModelEventKind) -> ModelEvent {
+    ModelEvent {
+        schema_version: SchemaVersion,
+        event_id: format!("v{n}"),
+        version: version(n),
+        kind,
+        reason: "test".into(),
+        bundle_uri: Some(format!("models/v{n:06}")),
+        bundle_sha256: Some("00".repeat(32)),
+        offsets: Vec::new(),
+        numbers: BTreeMap::new(),
+        retrain_event_id: None,
+        previous: None,
+        at_ms: 0,
+    }
+}
+
+fn promoted(n: u64) -> ModelEvent {
+    event(n, ModelEventKind::Promoted)
+}
+
+struct Stage {
+    world: World,
+    alerts: Alerts,
+    shelf: Arc<Shelf>,
+    events: Events,
+}
+
+fn stage(shelf: Shelf) -> Stage {
+    let world = World::without_model();
+    let alerts = Alerts::new(None, Arc::new(ManualClock::at(0)));
+    let shelf = Arc::new(shelf);
+    let events = Events::new(
+        Arc::clone(&world.champion),
+        Arc::clone(&world.view),
+        Arc::clone(&shelf) as Arc<dyn BundleLoader>,
+        alerts.clone(),
+        BTreeMap::new(),
+    );
+    Stage {
+        world,
+        alerts,
+        shelf,
+        events,
+    }
+}
+
+impl Stage {
+    fn serving(&self) -> Option<u64> {
+        self.world.champion.serving()?.version.ordinal()
+    }
+
+    fn refused(&self) -> u64 {
+        self.alerts.counts().get("bundle_refused").copied().unwrap_or(0)
+    }
+}
+
+#[test]
+fn a_promotion_swaps_and_keeps_the_previous_champion_loaded() {
+    let mut stage = stage(Shelf::default());
+    stage.events.take(event(1, ModelEventKind::Trained), false);
+    assert_eq!(stage.serving(), None);
+    stage.events.take(promoted(1), false);
+    assert_eq!(stage.serving(), Some(1));
+    stage.events.take(event(2, ModelEventKind::Rejected), false);
+    stage.events.take(promoted(3), false);
+    assert_eq!(stage.serving(), Some(3));
+    assert_eq!(stage.world.champion.previous().unwrap().version, version(1));
+}
+
+#[test]
+fn a_damaged_bundle_is_refused_and_alerted_while_the_old_champion_serves_on() {
+    let mut stage = stage(Shelf {
+        damaged: vec![2],
+        ..Shelf::default()
+    });
+    stage.events.take(promoted(1), false);
+    stage.events.take(promoted(2), false);
+    assert_eq!((stage.serving(), stage.refused()), (Some(1), 1));
+    stage.events.take(promoted(3), false);
+    assert_eq!(stage.serving(), Some(3));
+}
+
+#[test]
+fn the_last_promotion_in_the_topic_decides_at_the_start() {
+    let mut stage = stage(Shelf::default());
+    for n in 1..=3 {
+        stage.events.take(promoted(n), true);
+    }
+    stage.events.take(event(4, ModelEventKind::Trained), true);
+    assert_eq!(stage.serving(), None);
+    stage.events.decide();
+    assert_eq!(stage.serving(), Some(3));
+}
+
+#[test]
+fn where_the_last_promoted_bundle_is_damaged_the_one_before_it_serves() {
+    let mut stage = stage(Shelf {
+        damaged: vec![3],
+        ..Shelf::default()
+    });
+    for n in 1..=3 {
+        stage.events.take(promoted(n), true);
+    }
+    stage.events.decide();
+    assert_eq!((stage.serving(), stage.refused()), (Some(2), 1));
+}
+
+#[test]
+fn a_roll_back_lets_the_loaded_previous_champion_serve_again() {
+    let mut stage = stage(Shelf::default());
+    stage.events.take(promoted(1), false);
+    let first = stage.world.champion.serving().unwrap();
+    stage.events.take(promoted(2), false);
+    let mut back = event(1, ModelEventKind::RolledBack);
+    back.bundle_uri = None;
+    stage.events.take(back, false);
+    assert_eq!(stage.serving(), Some(1));
+    assert!(Arc::ptr_eq(
+        &stage.world.champion.serving().unwrap().model,
+        &first.model
+    ));
+}
+
+#[test]
+fn a_bundle_that_is_not_there_yet_is_tried_again() {
+    use marquee_runtime::bus::Handler as _;
+
+    let mut stage = stage(Shelf::default());
+    stage.shelf.absent.lock().unwrap().push(1);
+    stage.events.take(promoted(1), false);
+    assert_eq!((stage.serving(), stage.refused()), (None, 1));
+    stage.shelf.absent.lock().unwrap().clear();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while stage.serving().is_none() && std::time::Instant::now() < deadline {
+        stage.events.tick().unwrap();
+        std::thread::yield_now();
+    }
+    assert_eq!(stage.serving(), Some(1));
+}
+
+#[test]
+fn a_model_of_another_catalogue_is_refused() {
+    let world = World::without_model();
+    let stranger = {
+        let catalogue = marquee_models::served::Catalogue::new(
+            (0..12)
+                .map(|n| marquee_models::served::CatalogueItem {
+                    external_id: 9_000 + n,
+                    year: None,
+                    genres: 0,
+                })
+                .collect(),
+        );
+        let events: Vec<_> = (0..40)
+            .map(|n| marquee_models::live::Interaction {
+                user: n % 5,
+                item: n % 12,
+                rating: Some(4.0),
+                weight: 1.0,
+                time_ms: i64::from(n),
+            })
+            .collect();
+        Loaded {
+            model: ServedModel::fit(&events, &catalogue, &Default::default(), 1).unwrap(),
+            ..loaded()
+        }
+    };
+    let refused = world
+        .champion
+        .install(version(1), stranger, &world.view)
+        .unwrap_err();
+    assert_eq!(refused, RefusedModel::Stranger);
+    assert!(world.champion.serving().is_none());
+}
+
+#[test]
+fn a_movie_that_appears_later_is_bound_to_the_same_model() {
+    let world = World::new();
+    let before = world.champion.serving().unwrap();
+    world
+        .view
+        .apply_changes(vec![crate::view::Change::Movie(crate::testing::movie(500))]);
+    world.champion.rebind(&world.view);
+    let after = world.champion.serving().unwrap();
+    assert_eq!(after.binding.len(), before.binding.len() + 1);
+    assert!(Arc::ptr_eq(&before.model, &after.model));
+    assert!(world.champion.previous().is_none());
+}
+
+#[test]
+fn a_bundle_without_a_checksum_or_a_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let bundles = RegistryBundles {
+        registry_dir: dir.path().to_path_buf(),
+    };
+    let mut unnamed = promoted(1);
+    unnamed.bundle_sha256 = None;
+    assert!(matches!(
+        bundles.load(&unnamed).unwrap_err(),
+        LoadError::Unnamed { what: "checksum", .. }
+    ));
+    let mut unnamed = promoted(1);
+    unnamed.bundle_uri = None;
+    assert!(matches!(
+        bundles.load(&unnamed).unwrap_err(),
+        LoadError::Unnamed { what: "bundle", .. }
+    ));
+    assert!(bundles.load(&promoted(1)).unwrap_err().is_transient());
+}

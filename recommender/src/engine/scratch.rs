@@ -18,7 +18,7 @@ pub(super) struct Scratch {
 const KEPT: usize = 32;
 
 #[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<Vec<Box<Scratch>>>);
+pub(super) struct Pool(Mutex<Vec<Scratch>>);
 
 impl Pool {
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
@@ -32,7 +32,7 @@ impl Pool {
         result
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Box<Scratch>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Scratch>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

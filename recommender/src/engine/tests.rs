@@ -1,1 +1,292 @@
+use marquee_schemas::{Filters, MovieId, UserId};
+
 use super::*;
+use crate::testing::{World, rated, user_features};
+use crate::view::Change;
+
+fn ask(user: Option<u64>) -> RecommendAsk {
+    RecommendAsk {
+        user: user.map(UserId),
+        k: 5,
+        ..RecommendAsk::default()
+    }
+}
+
+fn ids(answer: &Answer) -> Vec<u32> {
+    answer.items.iter().map(|item| item.movie.movie_id.0).collect()
+}
+
+#[test]
+fn a_known_user_gets_a_personal_list_without_what_was_seen() {
+    let world = World::new();
+    let answer = world.state.engine.recommend(&ask(Some(1))).unwrap();
+    assert_eq!(answer.fallback, None);
+    assert_eq!(answer.feature_version, Some(8));
+    assert_eq!(answer.candidates, 4);
+    assert!(
+        ids(&answer).iter().all(|id| (108..112).contains(id)),
+        "{:?}",
+        ids(&answer)
+    );
+    assert!(answer.items.iter().all(|item| item.source == "blend"));
+    assert_eq!(answer.as_of_ms, Some(12_007_000));
+}
+
+#[test]
+fn include_seen_lists_what_was_seen() {
+    let world = World::new();
+    let mut ask = ask(Some(1));
+    ask.include_seen = true;
+    ask.k = 12;
+    let answer = world.state.engine.recommend(&ask).unwrap();
+    assert_eq!(answer.candidates, 12);
+    let mut all = ids(&answer);
+    all.sort_unstable();
+    assert_eq!(all, (100..112).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_event_makes_a_user_known() {
+    let world = World::new();
+    let engine = &world.state.engine;
+    assert_eq!(
+        engine.recommend(&ask(Some(99))).unwrap().fallback,
+        Some(Fallback::UnknownUser)
+    );
+    world.observe(99, &[rated(103, 5.0, 13_000_000)]);
+    let answer = engine.recommend(&ask(Some(99))).unwrap();
+    assert_eq!((answer.fallback, answer.feature_version), (None, Some(1)));
+    // Everybody who saw 103 saw 104 next.
+    assert_eq!(ids(&answer)[0], 104);
+}
+
+#[test]
+fn fallbacks_say_why() {
+    let world = World::new();
+    let engine = &world.state.engine;
+    assert_eq!(
+        engine.recommend(&ask(None)).unwrap().fallback,
+        Some(Fallback::Anonymous)
+    );
+    world.view.apply_changes(vec![
+        Change::User {
+            partition: 0,
+            features: Box::new(user_features(50, 1, &[])),
+        },
+        Change::User {
+            partition: 0,
+            features: Box::new(user_features(51, 1, &["Western"])),
+        },
+    ]);
+    assert_eq!(
+        engine.recommend(&ask(Some(50))).unwrap().fallback,
+        Some(Fallback::NoHistory)
+    );
+    let wish = engine.recommend(&ask(Some(51))).unwrap();
+    assert_eq!(wish.fallback, Some(Fallback::PreferredGenres));
+    assert_eq!(wish.items[0].movie.genres, ["Western"]);
+
+    let world = World::without_model();
+    let answer = world.state.engine.recommend(&ask(Some(1))).unwrap();
+    assert_eq!(answer.fallback, Some(Fallback::NoModel));
+    assert_eq!(answer.model_version, None);
+    assert_eq!(ids(&answer).len(), 4, "what was seen is left out all the same");
+}
+
+#[test]
+fn seeds_make_an_anonymous_list_personal_and_are_not_listed() {
+    let world = World::new();
+    let mut ask = ask(None);
+    ask.seeds = vec![MovieId(104), MovieId(104)];
+    let answer = world.state.engine.recommend(&ask).unwrap();
+    assert_eq!(answer.fallback, None);
+    assert_eq!(ids(&answer)[0], 105);
+    assert!(!ids(&answer).contains(&104));
+    ask.seeds.push(MovieId(9));
+    assert_eq!(
+        world.state.engine.recommend(&ask).unwrap_err(),
+        Refused::UnknownMovie {
+            field: "context.seeds",
+            movie_id: MovieId(9)
+        }
+    );
+}
+
+#[test]
+fn filters_let_only_matching_movies_pass() {
+    let world = World::new();
+    let list = |filters: Filters| {
+        let ask = RecommendAsk {
+            k: 12,
+            filters,
+            ..RecommendAsk::default()
+        };
+        let answer = world.state.engine.recommend(&ask).unwrap();
+        assert_eq!(answer.candidates as usize, answer.items.len());
+        answer.items
+    };
+    let western = |name: &str| vec![name.to_owned()];
+    let any = list(Filters {
+        genres_any: western("Western"),
+        ..Filters::default()
+    });
+    assert!(any.len() == 4 && any.iter().all(|item| item.movie.genres == ["Western"]));
+    let none = list(Filters {
+        genres_none: western("Western"),
+        ..Filters::default()
+    });
+    assert!(none.len() == 8 && none.iter().all(|item| item.movie.genres != ["Western"]));
+    let all = list(Filters {
+        genres_all: vec!["Western".into(), "Drama".into()],
+        ..Filters::default()
+    });
+    assert!(all.is_empty());
+    let years = list(Filters {
+        year_from: Some(1992),
+        year_to: Some(1993),
+        ..Filters::default()
+    });
+    assert_eq!(years.len(), 2, "a movie of unknown year does not pass");
+    let without = list(Filters {
+        exclude: vec![MovieId(100), MovieId(101), MovieId(123_456)],
+        ..Filters::default()
+    });
+    assert_eq!(without.len(), 10);
+}
+
+#[test]
+fn filters_that_no_movie_can_meet_are_refused_by_field() {
+    let world = World::new();
+    let refuse = |filters: Filters| {
+        let ask = RecommendAsk {
+            filters,
+            ..RecommendAsk::default()
+        };
+        match world.state.engine.recommend(&ask).unwrap_err() {
+            Refused::InvalidFilter { field, detail } => (field, detail),
+            other => panic!("{other}"),
+        }
+    };
+    let (field, detail) = refuse(Filters {
+        genres_none: vec!["western".into()],
+        ..Filters::default()
+    });
+    assert_eq!(field, "filters.genres_none");
+    assert!(
+        detail.contains("western") && detail.contains("Comedy, Drama, Western"),
+        "{detail}"
+    );
+    let (field, _) = refuse(Filters {
+        year_from: Some(2000),
+        year_to: Some(1999),
+        ..Filters::default()
+    });
+    assert_eq!(field, "filters.year_from");
+}
+
+#[test]
+fn an_explanation_names_the_movie_behind_a_suggestion() {
+    let world = World::new();
+    world.observe(99, &[rated(103, 5.0, 13_000_000)]);
+    let mut ask = ask(Some(99));
+    ask.explain = true;
+    let answer = world.state.engine.recommend(&ask).unwrap();
+    let reasons = answer.items[0].reasons.as_ref().unwrap();
+    assert!(
+        reasons.iter().any(
+            |reason| matches!(reason, Reason::Because { movie_id: MovieId(103), text, .. }
+                if text == "because you liked Movie 103")
+        ),
+        "{reasons:?}"
+    );
+    assert!(reasons.iter().any(|reason| matches!(reason, Reason::Term { .. })));
+    assert!(answer.stages.iter().any(|stage| stage.stage == "explain"));
+}
+
+#[test]
+fn similar_movies_come_from_behaviour_first_and_from_genres_after() {
+    let world = World::new();
+    let similar = |movie: u32, filters: Filters| {
+        world
+            .state
+            .engine
+            .similar(&SimilarAsk {
+                movies: vec![MovieId(movie)],
+                k: 5,
+                filters,
+            })
+            .unwrap()
+    };
+    let answer = similar(103, Filters::default());
+    assert_eq!(answer.fallback, None);
+    assert!(!ids(&answer).contains(&103));
+    assert_eq!(answer.items[0].source, "item_item");
+    let mut once = ids(&answer);
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), answer.items.len());
+
+    let drama = similar(
+        103,
+        Filters {
+            genres_any: vec!["Drama".into()],
+            ..Filters::default()
+        },
+    );
+    assert!(drama.items.iter().all(|item| item.movie.genres == ["Drama"]));
+
+    // Nobody touched 111.
+    let cold = similar(111, Filters::default());
+    assert_eq!(cold.fallback, Some(Fallback::NoEvidence));
+    assert!(
+        !cold.items.is_empty()
+            && cold
+                .items
+                .iter()
+                .all(|item| item.source == "genre" && item.movie.genres == ["Comedy"])
+    );
+}
+
+#[test]
+fn popular_follows_the_window() {
+    let world = World::without_model();
+    let hour = 3_600_000;
+    // Long ago everybody liked 107; lately two people liked 110.
+    let entries = [rated(110, 5.0, 5_000 * hour)];
+    world.observe(60, &entries);
+    world.observe(61, &entries);
+    let first = |window| {
+        let ask = PopularAsk {
+            k: 3,
+            window,
+            ..PopularAsk::default()
+        };
+        ids(&world.state.engine.popular(&ask).unwrap())[0]
+    };
+    assert_eq!(first(Window::Day), 110);
+    assert_ne!(first(Window::All), 110);
+}
+
+#[test]
+fn a_movie_removed_from_the_catalogue_is_no_longer_listed() {
+    let world = World::new();
+    world.view.apply_changes(vec![Change::MovieGone(MovieId(108))]);
+    for rebound in [false, true] {
+        if rebound {
+            world.champion.rebind(&world.view);
+        }
+        let mut ask = ask(None);
+        ask.k = 12;
+        let answer = world.state.engine.recommend(&ask).unwrap();
+        assert_eq!(answer.items.len(), 11);
+        assert!(!ids(&answer).contains(&108));
+    }
+}
+
+#[test]
+fn an_empty_catalogue_gives_an_empty_list() {
+    let world = World::empty(crate::Config::default());
+    let answer = world.state.engine.recommend(&ask(Some(1))).unwrap();
+    assert!(answer.items.is_empty());
+    assert_eq!(answer.as_of_ms, None);
+}

@@ -314,6 +314,10 @@ mod tests {
         spool.append(records.iter().map(Vec::as_slice)).unwrap()
     }
 
+    fn fill(spool: &mut Spool, records: &[Vec<u8>]) {
+        assert_eq!(append(spool, records), (records.len(), Ok(())));
+    }
+
     fn drain(spool: &mut Spool, max: usize) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         loop {
@@ -330,7 +334,7 @@ mod tests {
     fn records_come_out_in_the_order_they_went_in_across_segments_and_restarts() {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(dir.path(), config(1 << 20, 64)).unwrap();
-        append(&mut spool, &lines(0..20));
+        fill(&mut spool, &lines(0..20));
         let first = spool.peek(3).unwrap();
         spool.advance(&first).unwrap();
         assert_eq!(first, lines(0..3));
@@ -338,11 +342,11 @@ mod tests {
 
         let mut spool = Spool::open(dir.path(), config(1 << 20, 64)).unwrap();
         assert_eq!(spool.len(), 17);
-        append(&mut spool, &lines(20..40));
+        fill(&mut spool, &lines(20..40));
         assert_eq!(drain(&mut spool, 4), lines(3..40));
         assert!(spool.is_empty());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-        append(&mut spool, &lines(40..41));
+        fill(&mut spool, &lines(40..41));
         assert_eq!(drain(&mut spool, 4), lines(40..41));
     }
 
@@ -350,7 +354,7 @@ mod tests {
     fn a_killed_process_leaves_at_most_one_segment_to_deliver_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(dir.path(), config(1 << 20, 64)).unwrap();
-        append(&mut spool, &lines(0..20));
+        fill(&mut spool, &lines(0..20));
         for _ in 0..5 {
             let batch = spool.peek(3).unwrap();
             spool.advance(&batch).unwrap();
@@ -378,7 +382,7 @@ mod tests {
     fn a_torn_last_line_is_cut_off() {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(dir.path(), config(1 << 20, 1 << 10)).unwrap();
-        append(&mut spool, &lines(0..3));
+        fill(&mut spool, &lines(0..3));
         drop(spool);
         let path = dir.path().join(file_name(1));
         let mut file = OpenOptions::new().append(true).open(path).unwrap();
@@ -386,7 +390,7 @@ mod tests {
         drop(file);
         let mut spool = Spool::open(dir.path(), config(1 << 20, 1 << 10)).unwrap();
         assert_eq!((spool.torn(), spool.len()), (1, 3));
-        append(&mut spool, &lines(3..4));
+        fill(&mut spool, &lines(3..4));
         assert_eq!(drain(&mut spool, 10), lines(0..4));
     }
 }

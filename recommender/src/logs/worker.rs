@@ -1,6 +1,5 @@
 //! Sends request logs, and keeps them on disk while it cannot.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -64,7 +63,7 @@ struct Draining {
 enum Woken {
     Settled(Sent),
     Due,
-    Record(Option<RequestLog>),
+    Record(Option<Box<RequestLog>>),
 }
 
 impl<S: LogSink> Worker<S> {
@@ -149,7 +148,7 @@ impl<S: LogSink> Worker<S> {
                 () = token.cancelled() => return false,
                 settled = settle(&mut on_its_way) => Woken::Settled(settled),
                 () = tokio::time::sleep_until(due), if on_its_way.is_none() => Woken::Due,
-                log = self.receiver.recv() => Woken::Record(log),
+                log = self.receiver.recv() => Woken::Record(log.map(Box::new)),
             };
             match woken {
                 Woken::Settled(Sent::All(delivered)) => {
@@ -172,13 +171,13 @@ impl<S: LogSink> Worker<S> {
                 },
                 Woken::Record(None) => return false,
                 Woken::Record(Some(log)) => {
-                    let mut batch = VecDeque::from([Outgoing::of(&log)]);
+                    let mut batch = vec![Outgoing::of(&*log)];
                     while batch.len() < self.config.batch
                         && let Ok(log) = self.receiver.try_recv()
                     {
-                        batch.push_back(Outgoing::of(&log));
+                        batch.push(Outgoing::of(&log));
                     }
-                    self.keep(batch.make_contiguous());
+                    self.keep(&batch);
                 }
             }
         }

@@ -61,7 +61,7 @@ impl Newest {
             }
         }
         // Catalogue first, then chunk after chunk; and the same indices from the same log.
-        changes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        changes.sort_unstable_by_key(|(rank, _)| *rank);
         ViewState::fold(params, changes.into_iter().map(|(_, change)| change).collect())
     }
 }
