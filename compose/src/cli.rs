@@ -19,7 +19,7 @@ pub(crate) struct Cli {
         long,
         global = true,
         env = "MARQUEE_LOG",
-        default_value = "info,rdkafka=error,librdkafka=error,tansu=warn,tansu_broker=off,tansu_storage=off,tansu_service=off,rama=off",
+        default_value = "info,rdkafka=off,librdkafka=off,tansu=warn,tansu_broker=off,tansu_storage=off,tansu_service=off,rama=off",
         hide_default_value = true,
         value_name = "FILTER",
         help_heading = "Everywhere"

@@ -65,6 +65,8 @@ impl Ground {
             return Ok(bus);
         }
         let broker = self.start_broker().await?;
+        // Nobody else can hold the partitions: the state directory is this process's own.
+        self.config.feature_processor.all_partitions = true;
         self.instance.brokers = broker.address().to_string();
         let bus = Bus::new(BusConfig {
             brokers: self.instance.brokers.clone(),

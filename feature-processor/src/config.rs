@@ -14,6 +14,9 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The consumer group that shares the partitions.
     pub group_id: String,
+    /// Reads every partition without joining the group: for the only processor of its broker. The embedded broker is
+    /// always used so, because its coordinator keeps members that were killed.
+    pub all_partitions: bool,
     /// The most records of one batch, over all partitions: one transaction per partition in it. Batches grow with the
     /// backlog up to this, and larger ones are folded faster. No more than `triggers.volume_interactions`, or one batch
     /// may pass several points of the triggers' grid.
@@ -38,6 +41,7 @@ impl Default for Config {
         Self {
             state_dir: PathBuf::from(".marquee/features"),
             group_id: "feature-processor".into(),
+            all_partitions: false,
             max_batch_records: 10_000,
             max_batch_wait_ms: 0,
             max_future_ms: 24 * 60 * 60 * 1000,

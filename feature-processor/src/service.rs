@@ -37,8 +37,12 @@ impl Service {
     pub async fn run(self, token: CancellationToken) -> Result<(), Error> {
         let sink = BusSink::new(self.bus.publisher(CLIENT_ID)?, token.clone());
         let catalogue = TopicCatalogue::new(self.bus.clone(), token.clone());
-        let mut subscriber =
-            SubscriberConfig::new(CLIENT_ID, Subscription::Group(self.config.group_id.clone()));
+        let subscription = if self.config.all_partitions {
+            Subscription::All
+        } else {
+            Subscription::Group(self.config.group_id.clone())
+        };
+        let mut subscriber = SubscriberConfig::new(CLIENT_ID, subscription);
         subscriber.max_batch = self.config.max_batch_records;
         subscriber.max_batch_wait = Duration::from_millis(self.config.max_batch_wait_ms);
         let processor = Processor::new(self.config, self.clock, catalogue, sink)?;

@@ -88,6 +88,11 @@ pub(crate) mod faulty {
             })
         }
 
+        /// Never dies.
+        pub(crate) fn immortal() -> Arc<Self> {
+            Self::dying_after(u64::MAX - 1, Last::Done)
+        }
+
         pub(crate) fn is_dead(&self) -> bool {
             self.left.load(Ordering::SeqCst) == 0
         }

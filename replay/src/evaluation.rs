@@ -25,11 +25,11 @@ use std::path::Path;
 pub use estimate::Estimate;
 pub(crate) use schedule::{Schedule, Window};
 
-use attribution::{attribute, ndcg};
+use attribution::{Answer, List, attribute, ndcg};
 use estimate::{mean, proportion};
 
 use crate::error::Error;
-use crate::sql::{SqlOptions, session};
+use crate::sql::{ATTEMPTS, SqlOptions, is_vanished_file, session};
 
 /// How an evaluation is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,23 @@ pub struct ModelEvaluation {
     pub ndcg: Option<Estimate>,
 }
 
+/// What is needed to evaluate the lists of a period, from one snapshot of the lake.
+async fn load_period(
+    lake_dir: &Path,
+    from_ms: i64,
+    to_ms: i64,
+    window_ms: i64,
+) -> Result<(Vec<List>, Vec<Answer>), Error> {
+    let context = session(lake_dir, &SqlOptions::default()).await?;
+    // Lists outside the period compete for the interactions at its edges.
+    let from_list = from_ms.saturating_sub(window_ms);
+    let to = to_ms.saturating_add(window_ms);
+    let lists = load::lists(&context, from_list, to).await?;
+    let from_answer = from_ms.saturating_sub(attribution::SKEW_MS);
+    let answers = load::answers(&context, from_answer, to).await?;
+    Ok((lists, answers))
+}
+
 /// Evaluates the lists that `POST /recommend` served from `from_ms` (inclusive) to `to_ms` (exclusive), by model
 /// version. Lists younger than the attribution window may still be answered later; whoever asks about the very
 /// present leaves them out by the choice of `to_ms`.
@@ -78,21 +95,14 @@ pub async fn evaluate(
     to_ms: i64,
     options: EvaluationOptions,
 ) -> Result<Vec<ModelEvaluation>, Error> {
-    let context = session(lake_dir, &SqlOptions::default()).await?;
     let window = options.attribution_window_ms.max(0);
-    // Lists outside the period compete for the interactions at its edges.
-    let lists = load::lists(
-        &context,
-        from_ms.saturating_sub(window),
-        to_ms.saturating_add(window),
-    )
-    .await?;
-    let answers = load::answers(
-        &context,
-        from_ms.saturating_sub(attribution::SKEW_MS),
-        to_ms.saturating_add(window),
-    )
-    .await?;
+    let mut attempt = 1;
+    let (lists, answers) = loop {
+        match load_period(lake_dir, from_ms, to_ms, window).await {
+            Err(error) if attempt < ATTEMPTS && is_vanished_file(&error.to_string()) => attempt += 1,
+            outcome => break outcome?,
+        }
+    };
     let answered = attribute(&lists, &answers, window);
 
     #[derive(Default)]

@@ -54,6 +54,9 @@ impl Service {
     /// An [`Error`]; a broker that is away is not one, it is waited for.
     pub async fn run(self, token: CancellationToken) -> Result<(), Error> {
         self.config.check().map_err(Error::Config)?;
+        let token = token.child_token();
+        // The subscriber's thread must not outlive this future, however it ends.
+        let _guard = token.clone().drop_guard();
         let evaluation = async {
             if self.config.evaluation.enabled {
                 evaluator::run(&self.config, &self.bus, &self.clock, &token).await

@@ -16,6 +16,7 @@ mod session;
 mod tests;
 
 pub use documentation::{ColumnDoc, TableDoc, documentation};
+pub(crate) use engine::{ATTEMPTS, is_vanished_file};
 pub use engine::{QueryResult, SqlEngine};
 pub use error::SqlError;
 pub use format::Format;

@@ -94,10 +94,15 @@ impl Running {
         self.task.await.unwrap().unwrap();
     }
 
-    async fn kill(self) {
+    /// Drops the service where it stands, without its final flush, and waits until its thread has let go of the lake.
+    async fn kill(self, lake: &Path) {
         self.task.abort();
         drop(self.task.await);
-        self.token.cancel();
+        let lock = std::fs::File::open(lake.join(".lock")).unwrap();
+        eventually_async("the lake is free", PATIENCE, || {
+            lock.try_lock().is_ok().then_some(())
+        })
+        .await;
     }
 }
 
@@ -156,7 +161,7 @@ async fn every_record_becomes_one_row_or_one_dead_letter_across_restarts_and_kil
                 (counts.commits() > 0).then_some(())
             })
             .await;
-            running.kill().await;
+            running.kill(dir.path()).await;
         } else {
             let engine = lake(&dir);
             let deadline = tokio::time::Instant::now() + PATIENCE;

@@ -10,6 +10,18 @@ mod range;
 mod rebalance;
 mod support;
 
+macro_rules! over_apache {
+    ($($module:ident::$scenario:ident),* $(,)?) => {
+        $(#[test]
+        fn $scenario() {
+            let broker = marquee_testkit::Broker::apache();
+            if let Some(broker) = marquee_testkit::required(broker, marquee_testkit::kafka::REQUIRE) {
+                crate::support::run(broker, crate::$module::$scenario);
+            }
+        })*
+    };
+}
+
 /// Makes of each scenario one test per broker.
 macro_rules! over_both_brokers {
     ($($module:ident::$scenario:ident),* $(,)?) => {
@@ -21,13 +33,7 @@ macro_rules! over_both_brokers {
         }
 
         mod apache {
-            $(#[test]
-            fn $scenario() {
-                let broker = marquee_testkit::Broker::apache();
-                if let Some(broker) = marquee_testkit::required(broker, marquee_testkit::kafka::REQUIRE) {
-                    crate::support::run(broker, crate::$module::$scenario);
-                }
-            })*
+            over_apache! { $($module::$scenario),* }
         }
     };
 }
@@ -50,4 +56,9 @@ over_both_brokers! {
     range::a_range_reads_exactly_the_named_offsets,
     range::a_range_beyond_the_end_is_refused,
     rebalance::a_rebalance_loses_nothing_and_leaves_each_partition_one_owner,
+}
+
+/// The embedded broker has no transactions, and so no offsets without a record.
+mod apache_alone {
+    over_apache! { range::a_range_ends_though_its_last_offsets_hold_no_record }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use marquee_runtime::BusError;
 use marquee_schemas::Topic;
-use marquee_testkit::Broker;
+use marquee_testkit::{Broker, publish_in_transaction};
 
 use crate::support::{PowerCut, numbered, outgoing, text};
 
@@ -88,4 +88,21 @@ pub(crate) async fn a_range_beyond_the_end_is_refused(broker: Broker) {
             other => panic!("{other:?}"),
         }
     }
+}
+
+pub(crate) async fn a_range_ends_though_its_last_offsets_hold_no_record(broker: Broker) {
+    let brokers = broker.brokers();
+    tokio::task::spawn_blocking(move || {
+        publish_in_transaction(&brokers, TOPIC, 0, &["0:0", "0:1"], true).unwrap();
+        publish_in_transaction(&brokers, TOPIC, 0, &["never", "happened"], false).unwrap();
+        publish_in_transaction(&brokers, TOPIC, 1, &["never"], false).unwrap();
+    })
+    .await
+    .unwrap();
+    // Partition 0: two records, the commit, two aborted records, the abort. Partition 1: nothing to read at all.
+    let ends = broker.bus().watermarks(TOPIC).await.unwrap().ends();
+    assert_eq!((ends[&0], ends[&1]), (6, 2));
+    let (reached, seen) = read(&broker, BTreeMap::new(), ends.clone()).await.unwrap();
+    assert_eq!(seen, expected(&[(0, 0..2)]));
+    assert_eq!(reached, ends);
 }

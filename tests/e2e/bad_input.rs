@@ -171,8 +171,8 @@ fn nonsense_over_http_gets_a_typed_problem_and_never_a_5xx() {
         404,
     );
     problem(get(&format!("{url}/movies/4000000000")), 404);
-    problem(get(&format!("{url}/movies/abc")), 400);
-    problem(get(&format!("{url}/popular?k=-1")), 400);
+    problem(get(&format!("{url}/movies/abc")), 422);
+    problem(get(&format!("{url}/popular?k=-1")), 422);
     problem(get(&format!("{url}/nowhere")), 404);
     problem(get(&recommend), 405);
     problem(post(&format!("{url}/events"), b"not json"), 400);

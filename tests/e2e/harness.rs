@@ -11,7 +11,7 @@ use marquee_schemas::{FeatureRecord, HistoryEntry, Topic, UserFeatures, UserId, 
 use serde_json::Value;
 
 /// Generous: the condition decides, not the clock.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 pub(crate) fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_marquee")
@@ -62,6 +62,8 @@ impl Marquee {
             .arg("--state-dir")
             .arg(state)
             .args(extra)
+            // What is tested is the way of a model, not its quality: a short replay trains the ranker in seconds.
+            .env("MARQUEE_TRAINER__MODEL__FIT__WINDOW", "4000")
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file);

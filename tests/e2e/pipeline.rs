@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use marquee_schemas::{ModelEvent, ModelEventKind, Topic};
-use marquee_testkit::kafka::KafkaServer;
+use marquee_testkit::{kafka::KafkaServer, required};
 use serde_json::{Value, json};
+
+/// Where it is `1`, a machine without Apache Kafka fails instead of skipping.
+const REQUIRE_KAFKA: &str = "MARQUEE_REQUIRE_KAFKA";
 
 use crate::harness::{Marquee, data_dir, eventually, get, post, records, tool};
 
@@ -138,7 +141,7 @@ fn the_whole_story_on_the_embedded_broker() {
 #[test]
 fn the_whole_story_on_apache_kafka() {
     let Some(data) = data_dir() else { return };
-    let Some(kafka) = KafkaServer::start_or_skip() else {
+    let Some(kafka) = required(KafkaServer::start(), REQUIRE_KAFKA) else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();

@@ -95,7 +95,8 @@ impl EmbeddedServer {
                         .map_err(|e| BrokerError::Ended(e.to_string()))?;
                     let outcome = runtime.block_on(async move {
                         let broker = marquee_broker::start(config).await?;
-                        drop(told.send(broker.address()));
+                        // Nobody listens only if the starter gave up.
+                        let _unheard = told.send(broker.address());
                         broker.run(token).await
                     });
                     // Connections' tasks end here, as they would with their process.

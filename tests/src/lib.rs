@@ -6,9 +6,9 @@
 
 mod broker;
 mod cache;
+mod clients;
 mod embedded;
 mod foreign;
-mod group;
 pub mod kafka;
 mod process;
 mod require;
@@ -16,9 +16,9 @@ mod wait;
 
 pub use broker::Broker;
 pub use cache::cache_dir;
+pub use clients::{commit_group_offset, publish_in_transaction};
 pub use embedded::EmbeddedServer;
 pub use foreign::{Foreign, kcat, python};
-pub use group::commit_group_offset;
 pub use kafka::KafkaServer;
 pub use process::Guarded;
 pub use require::{Unavailable, required};

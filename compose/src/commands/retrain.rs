@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use marquee_runtime::{Clock, SystemClock};
+use marquee_runtime::SystemClock;
 use marquee_schemas::Topic;
 use marquee_trainer::manual_retrain_event;
 
@@ -18,7 +18,7 @@ pub(crate) async fn run(common: &Common, args: RetrainArgs) -> Result<()> {
     let bus = Config::load(common)?.bus_of_running_instance(common)?;
     bus.wait_ready(Duration::from_secs(5)).await?;
     bus.ensure_topics(&[Topic::RetrainEvents]).await?;
-    let event = manual_retrain_event(reason, SystemClock.now_ms());
+    let event = manual_retrain_event(reason, &SystemClock);
     bus.publisher("marquee-retrain")?.publish(&event).await?;
     println!("asked for a new model: {}", event.event_id);
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use marquee_runtime::bus::Outgoing;
+use marquee_runtime::bus::{Outgoing, Publisher};
 use marquee_runtime::{Bus, Clock};
 use marquee_schemas::{ModelVersion, QualityMetric, SchemaVersion};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,12 @@ use crate::table::Table;
 
 const POLL: Duration = Duration::from_secs(1);
 
+/// How long to leave an evaluation alone that failed.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Next offset by table and partition.
+type Positions = BTreeMap<(Table, i32), i64>;
+
 /// Runs until `token` is cancelled. A window's figures are published before it is noted as done, so a kill between
 /// the two publishes them again under the same ids, by which their readers recognise them.
 pub(super) async fn run(
@@ -25,27 +31,31 @@ pub(super) async fn run(
     clock: &Arc<dyn Clock>,
     token: &CancellationToken,
 ) -> Result<(), Error> {
-    let mut schedule = Schedule::open(&config.lake_dir, config.evaluation.clone())?;
-    let publisher = bus.publisher("marquee-replay-evaluation")?;
-    let options = EvaluationOptions {
-        attribution_window_ms: config.evaluation.attribution_window_ms,
-        ..EvaluationOptions::default()
+    let mut evaluator = Evaluator {
+        config,
+        bus,
+        publisher: bus.publisher("marquee-replay-evaluation")?,
+        schedule: Schedule::open(&config.lake_dir, config.evaluation.clone())?,
+        awaited: None,
     };
+    let mut wait = POLL;
     loop {
         tokio::select! {
             () = token.cancelled() => return Ok(()),
-            () = tokio::time::sleep(POLL) => {}
+            () = tokio::time::sleep(wait) => {}
         }
-        let Some(window) = schedule.due(clock.now_ms())? else {
-            continue;
-        };
+        wait = POLL;
         tokio::select! {
             () = token.cancelled() => return Ok(()),
-            outcome = evaluate_window(config, bus, &publisher, window, options) => match outcome {
-                Ok(true) => schedule.done(window)?,
-                Ok(false) => {}
+            outcome = evaluator.step(clock.now_ms()) => match outcome {
+                Ok(()) => {}
                 Err(Error::Bus(error)) if error.is_transient() => {
                     tracing::warn!(%error, "the evaluation is postponed");
+                }
+                // The evaluation can be made up for; what must not stop for it is the sink.
+                Err(Error::Sql(error)) => {
+                    tracing::error!(%error, "the evaluation failed and will be tried again");
+                    wait = PAUSE;
                 }
                 Err(error) => return Err(error),
             },
@@ -53,49 +63,75 @@ pub(super) async fn run(
     }
 }
 
-/// Whether the window was evaluated; it is not while the lake lags behind the topics.
-async fn evaluate_window(
-    config: &Config,
-    bus: &Bus,
-    publisher: &marquee_runtime::bus::Publisher,
-    window: Window,
-    options: EvaluationOptions,
-) -> Result<bool, Error> {
-    if !is_caught_up(config, bus).await? {
-        return Ok(false);
-    }
-    let models = evaluate(&config.lake_dir, window.start_ms, window.end_ms, options).await?;
-    let metrics: Vec<QualityMetric> = models
-        .iter()
-        .flat_map(|model| metrics_of(model, window, options.k))
-        .collect();
-    let outgoing: Vec<Outgoing> = metrics.iter().map(Outgoing::of).collect();
-    publisher.publish_all(&outgoing).await?;
-    tracing::info!(
-        window_start_ms = window.start_ms,
-        window_end_ms = window.end_ms,
-        models = models.len(),
-        metrics = metrics.len(),
-        "evaluated what was served"
-    );
-    Ok(true)
+struct Evaluator<'a> {
+    config: &'a Config,
+    bus: &'a Bus,
+    publisher: Publisher,
+    schedule: Schedule,
+    /// A window that is over, and how far the lake must have come to hold all of it.
+    awaited: Option<(Window, Positions)>,
 }
 
-/// Whether the lake holds, but for the last flush, everything the topics hold. The log's end moves on while the
-/// service runs, so what matters is that the lag is no more than a flush's worth.
-async fn is_caught_up(config: &Config, bus: &Bus) -> Result<bool, Error> {
-    let mut lag = 0;
-    for table in [Table::RequestLogs, Table::Interactions] {
-        let ends = bus.watermarks(table.topic()).await?.ends();
-        let positions: BTreeMap<i32, i64> = manifests(&config.lake_dir, table)?
-            .iter()
-            .map(|manifest| (manifest.partition, manifest.next_offset))
-            .collect();
-        for (partition, end) in ends {
-            lag += end - positions.get(&partition).copied().unwrap_or(0);
+impl Evaluator<'_> {
+    /// Evaluates the next window, if one is due and complete.
+    async fn step(&mut self, now_ms: i64) -> Result<(), Error> {
+        let Some(window) = self.schedule.due(now_ms)? else {
+            return Ok(());
+        };
+        let ends = match self.awaited.take() {
+            Some((awaited, ends)) if awaited == window => ends,
+            _ => self.ends().await?,
+        };
+        if !self.holds(&ends)? {
+            self.awaited = Some((window, ends));
+            return Ok(());
         }
+        let options = EvaluationOptions {
+            attribution_window_ms: self.config.evaluation.attribution_window_ms,
+            ..EvaluationOptions::default()
+        };
+        let models = evaluate(&self.config.lake_dir, window.start_ms, window.end_ms, options).await?;
+        let metrics: Vec<Outgoing> = models
+            .iter()
+            .flat_map(|model| metrics_of(model, window, options.k))
+            .map(|metric| Outgoing::of(&metric))
+            .collect();
+        self.publisher.publish_all(&metrics).await?;
+        self.schedule.done(window)?;
+        tracing::info!(
+            window_start_ms = window.start_ms,
+            window_end_ms = window.end_ms,
+            models = models.len(),
+            metrics = metrics.len(),
+            "evaluated what was served"
+        );
+        Ok(())
     }
-    Ok(lag <= i64::try_from(config.flush.max_rows).unwrap_or(i64::MAX))
+
+    async fn ends(&self) -> Result<Positions, Error> {
+        let mut ends = Positions::new();
+        for table in [Table::RequestLogs, Table::Interactions] {
+            let of_table = self.bus.watermarks(table.topic()).await?.ends();
+            ends.extend(
+                of_table
+                    .into_iter()
+                    .map(|(partition, end)| ((table, partition), end)),
+            );
+        }
+        Ok(ends)
+    }
+
+    fn holds(&self, ends: &Positions) -> Result<bool, Error> {
+        let mut positions = Positions::new();
+        for table in [Table::RequestLogs, Table::Interactions] {
+            for manifest in manifests(&self.config.lake_dir, table)? {
+                positions.insert((table, manifest.partition), manifest.next_offset);
+            }
+        }
+        Ok(ends
+            .iter()
+            .all(|(shard, &end)| positions.get(shard).copied().unwrap_or(0) >= end))
+    }
 }
 
 /// The figures of one model in one window. Ids follow from what is measured and when, never from the values.

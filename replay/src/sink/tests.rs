@@ -229,7 +229,7 @@ fn a_process_killed_at_any_operation_loses_and_doubles_nothing() {
                 break;
             }
             points += 1;
-            world.run(OsDisk::shared(), &log, 7).unwrap();
+            world.run(FaultyDisk::immortal(), &log, 7).unwrap();
             world.check(Table::Interactions, &log, &poison);
         }
     }
@@ -252,7 +252,7 @@ fn a_process_killed_again_and_again_still_gets_there() {
         assert!(deaths < 1_000, "no progress");
     }
     assert!(deaths > 5, "only {deaths}");
-    world.run(OsDisk::shared(), &log, 5).unwrap();
+    world.run(FaultyDisk::immortal(), &log, 5).unwrap();
     world.check(Table::Interactions, &log, &poison);
 }
 
@@ -273,8 +273,8 @@ proptest! {
             let last = [Last::Undone, Last::Half, Last::Done][usize::from(last)];
             drop(world.run(FaultyDisk::dying_after(operations, last), &log, step));
         }
-        world.run(FaultyDisk::dying_after(1_000_000, Last::Done), &log, 9).unwrap();
-        world.run(FaultyDisk::dying_after(1_000_000, Last::Done), &log, 9).unwrap();
+        world.run(FaultyDisk::immortal(), &log, 9).unwrap();
+        world.run(FaultyDisk::immortal(), &log, 9).unwrap();
         world.check(Table::Interactions, &log, &poison);
     }
 }
@@ -283,7 +283,7 @@ proptest! {
 fn rows_lie_under_the_date_of_their_event_and_a_flush_of_many_dates_makes_one_file() {
     let world = World::new(1_000, 3, 0);
     let (few, _) = log(20, 3);
-    world.run(OsDisk::shared(), &few, 100).unwrap();
+    world.run(FaultyDisk::immortal(), &few, 100).unwrap();
     let folders = |world: &World| -> BTreeSet<String> {
         manifests(world.dir.path(), Table::Interactions)
             .unwrap()
@@ -297,7 +297,7 @@ fn rows_lie_under_the_date_of_their_event_and_a_flush_of_many_dates_makes_one_fi
 
     let world = World::new(1_000, 3, 0);
     let (many, poison) = log(40, 4);
-    world.run(OsDisk::shared(), &many, 100).unwrap();
+    world.run(FaultyDisk::immortal(), &many, 100).unwrap();
     assert_eq!(folders(&world), BTreeSet::from([crate::lake::UNDATED.to_owned()]));
     assert_eq!(world.committed_files(Table::Interactions).len(), 2);
     world.check(Table::Interactions, &many, &poison);
@@ -316,7 +316,7 @@ fn many_small_flushes_end_in_few_files() {
 #[test]
 fn a_buffer_is_committed_by_age_even_when_nothing_follows() {
     let world = World::new(1_000, 16, 0);
-    let mut sink = world.sink(OsDisk::shared()).unwrap();
+    let mut sink = world.sink(FaultyDisk::immortal()).unwrap();
     sink.handle(vec![raw(Topic::Interactions, 0, 0, Some(view(1, 1)))])
         .unwrap();
     sink.tick().unwrap();
@@ -329,7 +329,7 @@ fn a_buffer_is_committed_by_age_even_when_nothing_follows() {
 #[test]
 fn records_delivered_again_are_counted_and_passed_over() {
     let world = World::new(1_000, 16, 0);
-    let mut sink = world.sink(OsDisk::shared()).unwrap();
+    let mut sink = world.sink(FaultyDisk::immortal()).unwrap();
     let record = raw(Topic::Interactions, 0, 0, Some(view(1, 1)));
     sink.handle(vec![record.clone(), record.clone()]).unwrap();
     sink.flush_all().unwrap();
@@ -347,8 +347,8 @@ fn records_delivered_again_are_counted_and_passed_over() {
 fn a_partition_of_nothing_but_poison_still_moves_on() {
     let world = World::new(1_000, 16, 0);
     let log: Vec<RawRecord> = (0..3).map(|o| raw(Topic::RequestLogs, 0, o, None)).collect();
-    world.run(OsDisk::shared(), &log, 10).unwrap();
-    let mut sink = world.sink(OsDisk::shared()).unwrap();
+    world.run(FaultyDisk::immortal(), &log, 10).unwrap();
+    let mut sink = world.sink(FaultyDisk::immortal()).unwrap();
     assert_eq!(sink.position(Topic::RequestLogs, 0).unwrap(), Some(3));
     world.check(
         Table::RequestLogs,
@@ -366,7 +366,7 @@ fn a_dead_letter_carries_origin_reason_and_bytes() {
         0,
         Some(b"{\"schema_version\":7}".to_vec()),
     )];
-    world.run(OsDisk::shared(), &log, 1).unwrap();
+    world.run(FaultyDisk::immortal(), &log, 1).unwrap();
     let letters = world.letters.0.lock().unwrap();
     assert_eq!(letters[0].key(), b"interactions/0/0");
     assert_eq!(letters[0].reason, marquee_schemas::Reason::UnknownSchemaVersion);
@@ -383,7 +383,7 @@ fn a_dead_letter_that_cannot_be_sent_holds_the_position_back() {
         }
     }
     let world = World::new(1_000, 16, 0);
-    let mut sink = world.sink(OsDisk::shared()).unwrap();
+    let mut sink = world.sink(FaultyDisk::immortal()).unwrap();
     sink.context.dead_letters = Box::new(Down);
     let log = [
         raw(Topic::Interactions, 0, 0, Some(view(1, 1))),
@@ -393,7 +393,7 @@ fn a_dead_letter_that_cannot_be_sent_holds_the_position_back() {
     assert!(sink.flush_all().is_err());
     drop(sink);
     assert!(world.rows(Table::Interactions).is_empty());
-    world.run(OsDisk::shared(), &log, 10).unwrap();
+    world.run(FaultyDisk::immortal(), &log, 10).unwrap();
     world.check(Table::Interactions, &log, &BTreeSet::from([(0, 1)]));
 }
 
@@ -401,8 +401,8 @@ fn a_dead_letter_that_cannot_be_sent_holds_the_position_back() {
 fn what_the_broker_deleted_is_passed_over_and_remembered() {
     let world = World::new(1_000, 16, 0);
     let first = [raw(Topic::Interactions, 0, 0, Some(view(1, 1)))];
-    world.run(OsDisk::shared(), &first, 10).unwrap();
-    let mut sink = world.sink(OsDisk::shared()).unwrap();
+    world.run(FaultyDisk::immortal(), &first, 10).unwrap();
+    let mut sink = world.sink(FaultyDisk::immortal()).unwrap();
     sink.pass_deleted(Topic::Interactions, 0, 0).unwrap();
     sink.pass_deleted(Topic::Interactions, 0, 50).unwrap();
     sink.pass_deleted(Topic::Interactions, 1, 50).unwrap();
@@ -476,7 +476,7 @@ mod catalogue {
                 if !disk.is_dead() {
                     break;
                 }
-                world.run(OsDisk::shared(), &log, 1).unwrap();
+                world.run(FaultyDisk::immortal(), &log, 1).unwrap();
                 assert_eq!(stored(&world), want);
                 assert_eq!(
                     world.data_files(Table::Movies),

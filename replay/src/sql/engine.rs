@@ -20,7 +20,7 @@ use super::{SqlError, SqlOptions};
 use crate::table::Table;
 
 /// How often a query is begun anew because a file it was about to read had been merged into another one.
-const ATTEMPTS: usize = 5;
+pub(crate) const ATTEMPTS: usize = 5;
 
 /// What a query answers.
 #[derive(Debug, Clone)]
@@ -179,10 +179,13 @@ impl From<SqlError> for Failure {
 impl Failure {
     /// Whether a committed file was gone when it was to be read: compaction removes what it has merged.
     fn is_vanished_file(&self) -> bool {
-        let Self::Running(error) = self else { return false };
-        let text = error.to_string();
-        text.contains(".parquet") && (text.contains("not found") || text.contains("No such file"))
+        matches!(self, Self::Running(error) if is_vanished_file(&error.to_string()))
     }
+}
+
+/// Whether an error says that a file of the lake is gone. It reaches us through several layers as text.
+pub(crate) fn is_vanished_file(error: &str) -> bool {
+    error.contains(".parquet") && (error.contains("not found") || error.contains("No such file"))
 }
 
 async fn plan(context: &SessionContext, query: &str) -> Result<DataFrame, SqlError> {

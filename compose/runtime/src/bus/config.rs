@@ -67,7 +67,8 @@ impl BusConfig {
             .set("message.max.bytes", "4194304")
             .set(
                 "queue.buffering.max.messages",
-                self.max_in_flight_records.to_string(),
+                // Zero would mean that there is no bound.
+                self.max_in_flight_records.max(1).to_string(),
             )
             .set("queue.buffering.max.kbytes", "262144")
             .set("enable.idempotence", "true")

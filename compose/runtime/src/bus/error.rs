@@ -77,8 +77,20 @@ impl BusError {
                 | RDKafkaErrorCode::GroupAuthorizationFailed
                 | RDKafkaErrorCode::ClusterAuthorizationFailed
                 | RDKafkaErrorCode::Fatal
-                | RDKafkaErrorCode::InvalidArgument,
+                | RDKafkaErrorCode::InvalidArgument
+                | RDKafkaErrorCode::InvalidTopic
+                | RDKafkaErrorCode::InvalidPartitions
+                | RDKafkaErrorCode::InvalidReplicationFactor
+                | RDKafkaErrorCode::InvalidConfig
+                | RDKafkaErrorCode::PolicyViolation,
             ) => Self::Fatal(format!("{context}: {source}")),
+            // For a record it is librdkafka's verdict after half a minute of asking; elsewhere it may be a broker that
+            // is just starting.
+            Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition)
+                if matches!(source, KafkaError::MessageProduction(_)) =>
+            {
+                Self::Fatal(format!("{context}: {source}"))
+            }
             _ if matches!(
                 source,
                 KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)

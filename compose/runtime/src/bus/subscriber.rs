@@ -1,18 +1,25 @@
 //! Consuming topics with checkpoints that belong to the handler.
 
+mod hints;
+mod rebalance;
+
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use marquee_schemas::Topic;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, BusError, admin};
+use self::hints::CommitHints;
+use self::rebalance::{Context, Shared};
+use super::{Bus, BusError};
+
+/// A batch also ends at this many bytes of keys and values, however few records they are.
+const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// A record as it lies in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +48,10 @@ impl RawRecord {
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
         }
+    }
+
+    fn bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len)
     }
 
     /// Where to resume after this record.
@@ -74,7 +85,7 @@ pub trait Handler: Send + 'static {
     fn assigned(&mut self, topic: Topic, partitions: &[i32]) -> Result<BTreeMap<i32, Start>, Self::Error>;
 
     /// Partitions no longer belong to this handler; their state must be closed when this returns. Called inside the
-    /// rebalance.
+    /// rebalance, of a group only. No record of theirs is handed over after it, even if it had already arrived.
     fn revoked(&mut self, _topic: Topic, _partitions: &[i32]) {}
 
     /// Takes records, in offset order within each partition. When it returns, their effect is durable.
@@ -108,7 +119,7 @@ pub struct SubscriberConfig {
     pub client_id: String,
     /// Which partitions.
     pub subscription: Subscription,
-    /// The most records of one [`Handler::handle`] call. Batches grow with the backlog up to this.
+    /// The most records of one [`Handler::handle`] call. Batches grow with the backlog up to this, or to 16 MiB.
     pub max_batch: usize,
     /// The longest wait for further records once a batch has its first one; zero takes what is there.
     pub max_batch_wait: Duration,
@@ -136,124 +147,6 @@ pub struct Subscriber {
     bus: Bus,
     topics: Vec<Topic>,
     config: SubscriberConfig,
-}
-
-/// The handler is shared between the polling loop and the rebalance callback. Both run on the same thread, and the
-/// loop never holds the lock while it polls, so the lock is never contended.
-struct Shared<H: Handler> {
-    handler: Mutex<H>,
-    topics: Vec<Topic>,
-    failure: Mutex<Option<BusError>>,
-}
-
-impl<H: Handler> Shared<H> {
-    fn handler(&self) -> MutexGuard<'_, H> {
-        self.handler.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn fail(&self, error: BusError) {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(error);
-    }
-
-    fn failure(&self) -> Option<BusError> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn topic(&self, name: &str) -> Option<Topic> {
-        self.topics.iter().copied().find(|topic| topic.name() == name)
-    }
-
-    /// The list of offsets to begin at, each checked against the log's bounds: a broker need not complain about an
-    /// offset beyond its end.
-    fn positions<C: ConsumerContext>(
-        &self,
-        consumer: &BaseConsumer<C>,
-        topic: Topic,
-        partitions: &[i32],
-        list: &mut TopicPartitionList,
-    ) -> Result<(), BusError> {
-        let starts = self
-            .handler()
-            .assigned(topic, partitions)
-            .map_err(|e| BusError::Handler(Box::new(e)))?;
-        for &partition in partitions {
-            let (low, high) = consumer
-                .fetch_watermarks(topic.name(), partition, admin::ASK)
-                .map_err(|e| {
-                    BusError::from_kafka(format!("asking for the bounds of {topic}/{partition}"), e)
-                })?;
-            let offset = match starts.get(&partition).copied().unwrap_or(Start::Earliest) {
-                Start::Earliest => low,
-                Start::Latest => high,
-                Start::At(offset) if offset > high => {
-                    return Err(BusError::CheckpointBeyondEnd {
-                        topic: topic.to_string(),
-                        partition,
-                        offset,
-                        high,
-                    });
-                }
-                Start::At(offset) if offset < low => {
-                    return Err(BusError::Truncated {
-                        topic: topic.to_string(),
-                        partition,
-                        offset,
-                        low,
-                    });
-                }
-                Start::At(offset) => offset,
-            };
-            tracing::debug!(kafka.topic = %topic, kafka.partition = partition, kafka.offset = offset, "starting");
-            list.add_partition_offset(topic.name(), partition, Offset::Offset(offset))
-                .map_err(|e| BusError::from_kafka("naming an offset", e))?;
-        }
-        Ok(())
-    }
-}
-
-struct Context<H: Handler>(Arc<Shared<H>>);
-
-impl<H: Handler> ClientContext for Context<H> {}
-
-impl<H: Handler> ConsumerContext for Context<H> {
-    /// Replaces the default reaction: the offsets to begin at come from the handler's state, not from the group.
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let mut by_topic: BTreeMap<Topic, Vec<i32>> = BTreeMap::new();
-        for element in list.elements() {
-            if let Some(topic) = self.0.topic(element.topic()) {
-                by_topic.entry(topic).or_default().push(element.partition());
-            }
-        }
-        let outcome = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                let mut positions = TopicPartitionList::new();
-                by_topic
-                    .iter()
-                    .try_for_each(|(&topic, partitions)| {
-                        self.0.positions(consumer, topic, partitions, &mut positions)
-                    })
-                    .and_then(|()| {
-                        consumer
-                            .assign(&positions)
-                            .map_err(|e| BusError::from_kafka("assigning partitions", e))
-                    })
-            }
-            _ => {
-                for (&topic, partitions) in &by_topic {
-                    self.0.handler().revoked(topic, partitions);
-                }
-                consumer
-                    .unassign()
-                    .map_err(|e| BusError::from_kafka("giving partitions back", e))
-            }
-        };
-        if let Err(error) = outcome {
-            self.0.fail(error);
-        }
-    }
 }
 
 impl Bus {
@@ -294,19 +187,11 @@ impl Subscriber {
     }
 
     fn run_blocking<H: Handler>(self, handler: H, token: &CancellationToken) -> Result<H, BusError> {
-        let shared = Arc::new(Shared {
-            handler: Mutex::new(handler),
-            topics: self.topics.clone(),
-            failure: Mutex::new(None),
-        });
-        let outcome = self.poll_until_cancelled(&shared, token);
-        outcome?;
-        let shared = Arc::into_inner(shared)
-            .ok_or_else(|| BusError::Fatal("the consumer outlived its subscriber".into()))?;
-        Ok(shared
-            .handler
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner))
+        let shared = Arc::new(Shared::new(handler, &self.topics, token));
+        self.poll_until_cancelled(&shared, token)?;
+        Arc::into_inner(shared)
+            .map(Shared::into_handler)
+            .ok_or_else(|| BusError::Fatal("the consumer outlived its subscriber".into()))
     }
 
     fn poll_until_cancelled<H: Handler>(
@@ -330,33 +215,42 @@ impl Subscriber {
                 .subscribe(&names)
                 .map_err(|e| BusError::from_kafka("subscribing", e))?;
         } else {
-            self.assign_all(&consumer, shared)?;
+            match self.assign_all(&consumer, shared) {
+                // Told to stop while waiting for the broker.
+                Err(error) if error.is_transient() && token.is_cancelled() => return Ok(()),
+                outcome => outcome?,
+            }
         }
         let mut hints = CommitHints::new(group.is_some());
         while !token.is_cancelled() {
             if let Some(failure) = shared.failure() {
                 return Err(failure);
             }
-            let batch = self.next_batch(&consumer, shared)?;
+            let batch = self.next_batch(&consumer, shared, &mut hints)?;
             let mut handler = shared.handler();
-            if batch.is_empty() {
-                handler.tick().map_err(|e| BusError::Handler(Box::new(e)))?;
-                continue;
+            if !batch.is_empty() {
+                hints.note(&batch);
+                handler
+                    .handle(batch)
+                    .map_err(|e| BusError::Handler(Box::new(e)))?;
             }
-            hints.note(&batch);
-            handler
-                .handle(batch)
-                .map_err(|e| BusError::Handler(Box::new(e)))?;
             handler.tick().map_err(|e| BusError::Handler(Box::new(e)))?;
             drop(handler);
             hints.commit_if_due(&consumer);
         }
         if group.is_some() {
-            // Leaves the group at once; the last rebalance runs inside and closes the partitions' state.
+            // Leaves the group at once; the last rebalance is served while the consumer closes.
             consumer.unsubscribe();
         }
         drop(consumer);
-        shared.failure().map_or(Ok(()), Err)
+        match shared.failure() {
+            // Nobody waits for the broker any longer.
+            Some(failure) if failure.is_transient() => {
+                tracing::debug!(error = %failure, "stopped while the broker was away");
+                Ok(())
+            }
+            failure => failure.map_or(Ok(()), Err),
+        }
     }
 
     fn assign_all<H: Handler>(
@@ -366,7 +260,7 @@ impl Subscriber {
     ) -> Result<(), BusError> {
         let mut list = TopicPartitionList::new();
         for &topic in &self.topics {
-            let partitions = admin::partitions(consumer, topic)?;
+            let partitions = shared.partitions(consumer, topic)?;
             shared.positions(consumer, topic, &partitions, &mut list)?;
         }
         consumer
@@ -380,16 +274,27 @@ impl Subscriber {
         &self,
         consumer: &BaseConsumer<Context<H>>,
         shared: &Shared<H>,
+        hints: &mut CommitHints,
     ) -> Result<Vec<RawRecord>, BusError> {
-        let mut batch = Vec::new();
+        let mut batch: Vec<RawRecord> = Vec::new();
+        let mut bytes = 0;
         let mut wait = self.config.idle_every;
         let mut deadline = None;
-        while batch.len() < self.config.max_batch {
-            match consumer.poll(wait) {
+        while batch.len() < self.config.max_batch && bytes < MAX_BATCH_BYTES {
+            let polled = consumer.poll(wait);
+            // A rebalance may have happened inside. What was gathered of a partition that went is no longer ours,
+            // and will come again if the partition came back: its new start is the handler's checkpoint.
+            for revoked in shared.take_revoked() {
+                batch.retain(|record| (record.topic, record.partition) != revoked);
+                hints.forget(revoked);
+            }
+            match polled {
                 None => break,
                 Some(Ok(message)) => {
                     if let Some(topic) = shared.topic(message.topic()) {
-                        batch.push(RawRecord::from_message(topic, &message));
+                        let record = RawRecord::from_message(topic, &message);
+                        bytes += record.bytes();
+                        batch.push(record);
                     }
                     let until = *deadline.get_or_insert_with(|| Instant::now() + self.config.max_batch_wait);
                     wait = until.saturating_duration_since(Instant::now());
@@ -414,54 +319,13 @@ fn judge(error: KafkaError) -> Result<(), BusError> {
             | RDKafkaErrorCode::GroupAuthorizationFailed
             | RDKafkaErrorCode::Fatal,
         ) => Err(BusError::Fatal(format!("consuming: {error}"))),
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::PollExceeded) => {
+            tracing::warn!(%error, "consuming");
+            Ok(())
+        }
         _ => {
             tracing::debug!(%error, "consuming");
             Ok(())
-        }
-    }
-}
-
-/// The group's committed offsets help lag monitors. Nothing resumes from them, so they are sent at leisure and a
-/// failure to send them is not one of the subscriber.
-struct CommitHints {
-    enabled: bool,
-    next: BTreeMap<(Topic, i32), i64>,
-    last: Instant,
-}
-
-impl CommitHints {
-    const EVERY: Duration = Duration::from_secs(1);
-
-    fn new(enabled: bool) -> Self {
-        Self {
-            enabled,
-            next: BTreeMap::new(),
-            last: Instant::now(),
-        }
-    }
-
-    fn note(&mut self, batch: &[RawRecord]) {
-        if self.enabled {
-            for record in batch {
-                self.next
-                    .insert((record.topic, record.partition), record.next_offset());
-            }
-        }
-    }
-
-    fn commit_if_due<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>) {
-        if self.next.is_empty() || self.last.elapsed() < Self::EVERY {
-            return;
-        }
-        self.last = Instant::now();
-        let mut list = TopicPartitionList::new();
-        for ((topic, partition), offset) in std::mem::take(&mut self.next) {
-            if let Err(error) = list.add_partition_offset(topic.name(), partition, Offset::Offset(offset)) {
-                tracing::debug!(%error, "naming an offset to commit");
-            }
-        }
-        if let Err(error) = consumer.commit(&list, CommitMode::Async) {
-            tracing::debug!(%error, "committing the group's offsets");
         }
     }
 }
