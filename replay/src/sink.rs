@@ -33,6 +33,7 @@ use crate::table::Table;
 /// Counts of the sink since it started, shared with whoever reports them.
 #[derive(Debug, Default)]
 pub struct SinkCounts {
+    taken: AtomicU64,
     rows: AtomicU64,
     poison: AtomicU64,
     repeated: AtomicU64,
@@ -40,6 +41,12 @@ pub struct SinkCounts {
 }
 
 impl SinkCounts {
+    /// Records read, each once, committed or not yet.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// Rows committed (for the catalogue: records applied).
     #[must_use]
     pub fn rows(&self) -> u64 {
@@ -62,6 +69,14 @@ impl SinkCounts {
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
+    }
+
+    fn take(&self) {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn repeat(&self) {
+        self.repeated.fetch_add(1, Ordering::Relaxed);
     }
 
     fn committed(&self, rows: u64, poison: u64) {

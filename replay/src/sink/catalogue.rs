@@ -79,12 +79,10 @@ impl CatalogueShard {
 
     pub(super) fn take(&mut self, record: &RawRecord, context: &Context) -> Result<(), Error> {
         if self.next_offset.is_some_and(|next| record.offset < next) {
-            context
-                .counts
-                .repeated
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            context.counts.repeat();
             return Ok(());
         }
+        context.counts.take();
         match apply(&mut self.movies, record) {
             Ok(()) => self.applied += 1,
             Err(poison) => self.refused.push(context.refusal(record, poison)),

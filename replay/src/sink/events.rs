@@ -64,12 +64,10 @@ impl EventShard {
 
     pub(super) fn take(&mut self, record: &RawRecord, context: &Context) -> Result<(), Error> {
         if self.next_offset.is_some_and(|next| record.offset < next) {
-            context
-                .counts
-                .repeated
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            context.counts.repeat();
             return Ok(());
         }
+        context.counts.take();
         match self.rows.push(record) {
             Ok(time) => self.origins.push((record.offset, time)),
             Err(poison) => self.refused.push(context.refusal(record, poison)),
