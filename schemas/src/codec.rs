@@ -129,11 +129,6 @@ const UNKNOWN_VERSION: &str = "unknown schema_version";
 /// Total for every record type of this crate: their maps have string keys and their floats are checked or options,
 /// so serialisation cannot fail.
 #[must_use]
-#[expect(
-    clippy::missing_panics_doc,
-    clippy::expect_used,
-    reason = "no record type has a fallible serialiser"
-)]
 pub fn encode<T: Record>(record: &T) -> Vec<u8> {
     serde_json::to_vec(record).expect("record types serialise")
 }

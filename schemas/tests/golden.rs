@@ -2,6 +2,8 @@
 //! drift by accident. `MARQUEE_UPDATE_GOLDEN=1 cargo test -p marquee-schemas` rewrites the files after a change that
 //! is meant.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;

@@ -33,7 +33,9 @@ pub(crate) async fn a_subscriber_resumes_at_the_offset_its_handler_names(broker:
     fill(&broker, 100).await;
     for subscription in [group("resume"), Subscription::All] {
         let state = State::with_checkpoint(TOPIC, 0, 40);
-        let running = Running::start(&bus, TOPIC, subscription.clone(), Recorder::new(&state));
+        let mut recorder = Recorder::new(&state);
+        recorder.fresh = Start::Latest;
+        let running = Running::start(&bus, TOPIC, subscription.clone(), recorder);
         state.reaches(60).await;
         running.stop().await;
         state.assert_promises_kept();

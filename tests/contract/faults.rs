@@ -29,7 +29,8 @@ pub(crate) async fn a_restart_of_the_broker_in_mid_stream_loses_and_doubles_noth
     stream.advances_by(400).await;
     let sent = stream.stop().await;
     assert_exactly(&whole_log(&bus, TOPIC).await, &sent);
-    for state in [&grouped, &all] {
+    for (name, state) in [("all", &all), ("group", &grouped)] {
+        eprintln!("{name} has {} of {}", state.len(), sent.len());
         state.reaches(sent.len()).await;
         assert_exactly(&state.get().records, &sent);
         state.assert_promises_kept();

@@ -1,6 +1,8 @@
 //! The contract of the bus: one suite, run over the embedded broker and over a real Apache Kafka, so that whoever
 //! builds on the bus need not know which one is behind it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod admin;
 mod checkpoints;
 mod delivery;

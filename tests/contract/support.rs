@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use marquee_runtime::bus::{Handler, Outgoing, RawRecord, Start, SubscriberConfig, Subscription};
 use marquee_runtime::{Bus, BusError};
@@ -75,11 +75,19 @@ impl State {
 
     /// Waits until `count` records are durable; more is a failure too.
     pub(crate) async fn reaches(&self, count: usize) {
-        eventually_async(&format!("{count} records are durable"), PATIENCE, || {
-            (self.len() >= count).then_some(())
-        })
-        .await;
-        assert_eq!(self.len(), count);
+        let deadline = Instant::now() + PATIENCE;
+        while self.len() < count && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let durable = self.get();
+        assert_eq!(
+            durable.records.len(),
+            count,
+            "next offsets {:?}, owners {:?}, broken promises {:?}",
+            durable.next,
+            durable.owners,
+            durable.broken
+        );
     }
 
     pub(crate) fn assert_promises_kept(&self) {

@@ -3,6 +3,8 @@
 //! Each scenario runs against the embedded broker and, where Java and the Kafka artifacts can be had, against a real
 //! Apache Kafka.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bad_input;
 mod cli;
 mod harness;

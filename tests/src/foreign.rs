@@ -13,6 +13,7 @@ const REQUIREMENTS: &str = "confluent-kafka==2.16.1";
 /// Both foreign clients, ready to run.
 #[derive(Debug, Clone)]
 pub struct Foreign {
+    library: String,
     python: PathBuf,
     scripts: PathBuf,
 }
@@ -44,6 +45,31 @@ pub fn python() -> Result<PathBuf, Unavailable> {
     .map(|folder| folder.join("bin/python"))
 }
 
+/// A folder with the client library that came with `confluent-kafka`, under the name by which kcat looks for it, and
+/// the folder of the library's own libraries. Debian 12's librdkafka 2.0.2 cannot read the embedded broker's answer to
+/// its first request; kcat itself is fine.
+fn newer_librdkafka(python: &Path) -> Result<String, Unavailable> {
+    let lacking = |why: String| Unavailable::new("a newer librdkafka for kcat", why);
+    let environment = python
+        .parent()
+        .and_then(Path::parent)
+        .ok_or_else(|| lacking(format!("{} lies in no environment", python.display())))?;
+    let script = "import glob, os, confluent_kafka as c; \
+                  print(glob.glob(os.path.join(os.path.dirname(c.__file__) + '.libs', 'librdkafka-*.so*'))[0])";
+    let found = cache::run(Command::new(python).args(["-c", script])).map_err(lacking)?;
+    let library = Path::new(found.trim());
+    let folder = environment.join("librdkafka");
+    std::fs::create_dir_all(&folder).map_err(|e| lacking(e.to_string()))?;
+    match std::os::unix::fs::symlink(library, folder.join("librdkafka.so.1")) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(lacking(error.to_string()));
+        }
+        _ => {}
+    }
+    let own = library.parent().unwrap_or(library).display();
+    Ok(format!("{}:{own}", folder.display()))
+}
+
 impl Foreign {
     /// Set to `1`, it makes tests that need foreign clients fail where they would be skipped.
     pub const REQUIRE: &'static str = "MARQUEE_REQUIRE_FOREIGN";
@@ -54,8 +80,10 @@ impl Foreign {
     /// [`Unavailable`] where one is missing.
     pub fn find() -> Result<Self, Unavailable> {
         kcat()?;
+        let python = python()?;
         Ok(Self {
-            python: python()?,
+            library: newer_librdkafka(&python)?,
+            python,
             scripts: Path::new(env!("CARGO_MANIFEST_DIR")).join("foreign"),
         })
     }
@@ -67,6 +95,7 @@ impl Foreign {
     pub fn kcat_produce(&self, brokers: &str, lines: &str) -> Result<(), String> {
         let mut child = Command::new("sh")
             .arg(self.scripts.join("produce.sh"))
+            .env("LD_LIBRARY_PATH", &self.library)
             .arg(brokers)
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
@@ -90,6 +119,7 @@ impl Foreign {
     pub fn kcat_consume(&self, brokers: &str) -> Result<String, String> {
         cache::run(
             Command::new("sh")
+                .env("LD_LIBRARY_PATH", &self.library)
                 .arg(self.scripts.join("consume.sh"))
                 .arg(brokers),
         )

@@ -15,8 +15,7 @@ pub struct Guarded {
     ended: Option<ExitStatus>,
 }
 
-const WATCHDOG: &str =
-    r#"cat >/dev/null; kill -KILL -- "-$1" 2>/dev/null; if [ -n "$2" ]; then sleep 0.2; rm -rf -- "$2"; fi"#;
+const WATCHDOG: &str = r#"cat >/dev/null; kill -s KILL -- "-$1" 2>/dev/null; if [ -n "$2" ]; then sleep 0.2; rm -rf -- "$2"; fi"#;
 
 impl Guarded {
     /// Starts `command`.
@@ -82,7 +81,7 @@ impl Guarded {
             let sent = Command::new("sh")
                 .args([
                     "-c",
-                    r#"kill -"$1" -- "-$2""#,
+                    r#"kill -s "$1" -- "-$2""#,
                     "signal",
                     name,
                     &self.id().to_string(),

@@ -287,16 +287,14 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
-    fn service(
+    async fn service(
         name: &'static str,
         token: CancellationToken,
         log: Arc<Mutex<Vec<&'static str>>>,
-    ) -> impl Future<Output = Result<(), ServiceError>> {
-        async move {
-            token.cancelled().await;
-            log.lock().unwrap().push(name);
-            Ok(())
-        }
+    ) -> Result<(), ServiceError> {
+        token.cancelled().await;
+        log.lock().unwrap().push(name);
+        Ok(())
     }
 
     #[tokio::test]
@@ -344,9 +342,9 @@ mod tests {
         supervisor.run(std::future::pending()).await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_outlives_the_grace_period_is_named() {
-        let mut supervisor = Supervisor::new(Duration::from_secs(5));
+        let mut supervisor = Supervisor::new(Duration::from_millis(20));
         supervisor.spawn("stubborn", Stage::Pipeline, std::future::pending());
         let ended = supervisor.run(async {}).await.unwrap_err();
         assert_eq!(

@@ -513,3 +513,97 @@ async fn a_query_that_loses_a_file_to_compaction_is_answered_from_the_merged_one
     writer.join().unwrap();
     assert_eq!(last, 400);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "figures"]
+async fn figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = Sink::new(
+        Lake::open(dir.path(), OsDisk::shared()).unwrap(),
+        Context {
+            flush: FlushConfig::default(),
+            compaction: CompactionConfig::default(),
+            clock: Arc::new(ManualClock::at(0)),
+            dead_letters: Box::new(NoLetters),
+            counts: Arc::default(),
+        },
+    );
+    let mut spent = std::time::Duration::ZERO;
+    let mut json = 0;
+    let total = 1_000_000_i64;
+    for chunk in 0..total / 5000 {
+        let batch: Vec<RawRecord> = (0..5000)
+            .map(|i| {
+                let offset = chunk * 5000 + i;
+                let n = u32::try_from(offset).unwrap();
+                let mut log = request(n % 50);
+                log.request_id = format!("0190-{:016x}", u64::from(n).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+                log.timestamp = MAY + offset * 7 * DAY / total;
+                log.user_id = Some(UserId(u64::from(n.wrapping_mul(2_654_435_761) % 100_000)));
+                log.latency_ms = f64::from(n.wrapping_mul(2_654_435_761) % 10_000) / 100.0;
+                log.items = (0..10)
+                    .map(|rank| LoggedItem {
+                        movie_id: MovieId(n.wrapping_mul(rank + 7) % 10_000),
+                        rank,
+                        score: (n.wrapping_mul(31) % 1000) as f32 / 1000.0 - rank as f32,
+                        source: "als".into(),
+                        propensity: 1.0,
+                        explored: false,
+                    })
+                    .collect();
+                let value = encode(&log);
+                json += value.len();
+                RawRecord {
+                    topic: Table::RequestLogs.topic(),
+                    partition: (offset % 2) as i32,
+                    offset: offset / 2,
+                    timestamp_ms: -1,
+                    key: None,
+                    value: Some(value),
+                }
+            })
+            .collect();
+        let started = std::time::Instant::now();
+        sink.handle(batch).unwrap();
+        sink.tick().unwrap();
+        spent += started.elapsed();
+    }
+    let started = std::time::Instant::now();
+    sink.flush_all().unwrap();
+    spent += started.elapsed();
+    let snapshot = super::session::Snapshot::take(dir.path()).unwrap();
+    let files: Vec<_> = snapshot.0[&Table::RequestLogs]
+        .iter()
+        .flat_map(|m| &m.files)
+        .collect();
+    let bytes: u64 = files.iter().map(|f| f.bytes).sum();
+    println!(
+        "ingest {:.0} rows/s, json {} B/row, parquet {} B/row, {} files",
+        total as f64 / spent.as_secs_f64(),
+        json / total as usize,
+        bytes / total as u64,
+        files.len()
+    );
+    drop(sink);
+    let engine = engine(dir.path());
+    for query in [
+        "SELECT endpoint, count(*), approx_percentile_cont(latency_ms, 0.95) FROM request_logs GROUP BY endpoint",
+        "SELECT date, count(*), count(DISTINCT user_id) FROM request_logs GROUP BY date ORDER BY date",
+        "SELECT movie_id, count(*) AS n FROM impressions GROUP BY movie_id ORDER BY n DESC LIMIT 10",
+        "SELECT count(*) FROM request_logs WHERE date = '2024-05-03' AND latency_ms > 50",
+        "SELECT rank, avg(score) FROM impressions WHERE date >= '2024-05-06' GROUP BY rank ORDER BY rank",
+    ] {
+        let first = engine.run(query).await.unwrap().duration_ms;
+        let second = engine.run(query).await.unwrap().duration_ms;
+        println!("{first} ms, {second} ms: {query}");
+    }
+    let from = MAY + 2 * DAY;
+    let started = std::time::Instant::now();
+    let models = crate::evaluate(dir.path(), from, from + DAY, crate::EvaluationOptions::default())
+        .await
+        .unwrap();
+    println!(
+        "evaluate one day {} ms: {models:?}",
+        started.elapsed().as_millis()
+    );
+}

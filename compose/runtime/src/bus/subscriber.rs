@@ -291,7 +291,9 @@ impl Subscriber {
             match polled {
                 None => break,
                 Some(Ok(message)) => {
-                    if let Some(topic) = shared.topic(message.topic()) {
+                    if let Some(topic) = shared.topic(message.topic())
+                        && shared.is_due(topic, message.partition(), message.offset())
+                    {
                         let record = RawRecord::from_message(topic, &message);
                         bytes += record.bytes();
                         batch.push(record);

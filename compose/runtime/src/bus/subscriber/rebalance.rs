@@ -24,6 +24,7 @@ pub(super) struct Shared<H: Handler> {
     topics: Vec<Topic>,
     failure: Mutex<Option<BusError>>,
     revoked: Mutex<Vec<(Topic, i32)>>,
+    next: Mutex<BTreeMap<(Topic, i32), i64>>,
     token: CancellationToken,
 }
 
@@ -38,6 +39,7 @@ impl<H: Handler> Shared<H> {
             topics: topics.to_vec(),
             failure: Mutex::new(None),
             revoked: Mutex::new(Vec::new()),
+            next: Mutex::new(BTreeMap::new()),
             token: token.clone(),
         }
     }
@@ -62,6 +64,18 @@ impl<H: Handler> Shared<H> {
     /// The partitions revoked since the last call.
     pub(super) fn take_revoked(&self) -> Vec<(Topic, i32)> {
         std::mem::take(&mut *lock(&self.revoked))
+    }
+
+    /// Whether the record is the next one of its partition or a later one. A broker answers with whole batches, and
+    /// what lies in a batch before the offset asked for is not always passed over on the way.
+    pub(super) fn is_due(&self, topic: Topic, partition: i32, offset: i64) -> bool {
+        let mut next = lock(&self.next);
+        let next = next.entry((topic, partition)).or_insert(offset);
+        let due = offset >= *next;
+        if due {
+            *next = offset + 1;
+        }
+        due
     }
 
     pub(super) fn topic(&self, name: &str) -> Option<Topic> {
@@ -131,6 +145,7 @@ impl<H: Handler> Shared<H> {
                 Start::At(offset) => offset,
             };
             tracing::debug!(kafka.topic = %topic, kafka.partition = partition, kafka.offset = offset, "starting");
+            lock(&self.next).insert((topic, partition), offset);
             list.add_partition_offset(topic.name(), partition, Offset::Offset(offset))
                 .map_err(|e| BusError::from_kafka("naming an offset", e))?;
         }
