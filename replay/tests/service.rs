@@ -1,7 +1,6 @@
 //! The service against a broker: topics in, rows out, restarts and the broker's absence in between.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
