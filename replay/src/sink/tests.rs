@@ -218,11 +218,11 @@ fn log(records: i64, dates: i64) -> (Vec<RawRecord>, BTreeSet<(i32, i64)>) {
 
 #[test]
 fn a_process_killed_at_any_operation_loses_and_doubles_nothing() {
-    let (log, poison) = log(60, 3);
+    let (log, poison) = log(24, 2);
     let mut points = 0;
     for last in [Last::Undone, Last::Half, Last::Done] {
         for operations in 0.. {
-            let world = World::new(10, 16, 3);
+            let world = World::new(6, 16, 2);
             let disk = FaultyDisk::dying_after(operations, last);
             drop(world.run(disk.clone(), &log, 7));
             if !disk.is_dead() {
