@@ -47,12 +47,12 @@ pub(crate) async fn foreign_clients_publish_interactions_and_read_request_logs(b
     let Some(foreign) = required(Foreign::find(), Foreign::REQUIRE) else {
         return;
     };
-    let (bus, brokers) = (broker.bus(), broker.brokers());
+    let bus = broker.bus();
     let publisher = bus.publisher("test").unwrap();
 
     let line = r#"42|{"schema_version":1,"event_id":"kcat-1","user_id":42,"movie_id":50,"kind":"rating","rating":4.5,"timestamp":1700000000000,"source":"kcat"}"#;
-    foreign.kcat_produce(&brokers, &format!("{line}\n")).unwrap();
-    foreign.python_produce(&brokers, 42, 181, 3.5).unwrap();
+    foreign.kcat_produce(&broker, &format!("{line}\n")).unwrap();
+    foreign.python_produce(&broker, 42, 181, 3.5).unwrap();
     publisher
         .publish_all(&[outgoing(Topic::Interactions, None, "42", "ours")])
         .await
@@ -104,7 +104,7 @@ pub(crate) async fn foreign_clients_publish_interactions_and_read_request_logs(b
         publisher.publish(&log).await.unwrap();
         logs.insert(log.request_id);
     }
-    for read in [foreign.kcat_consume(&brokers), foreign.python_consume(&brokers)] {
+    for read in [foreign.kcat_consume(&broker), foreign.python_consume(&broker)] {
         let lines = read.unwrap();
         assert_eq!(lines.lines().count(), 20);
         let ids: BTreeSet<String> = lines

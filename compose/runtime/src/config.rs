@@ -31,8 +31,8 @@ where
     figment
         .merge(
             Env::prefixed("MARQUEE_")
-                // Where the data lies and how to log are the environment's own business, not configuration keys.
-                .ignore(&["DATA_DIR", "LOG", "LOG_FORMAT"])
+                // These are read before the configuration or by the tests, and are no keys of it.
+                .ignore(&["CONFIG", "DATA_DIR", "LOG", "LOG_FORMAT", "REQUIRE_FOREIGN", "REQUIRE_KAFKA"])
                 .split("__"),
         )
         .merge(Serialized::defaults(flags))

@@ -25,6 +25,9 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 # The three seconds that a coordinator waits for more members help a cluster and cost a test.
 group.initial.rebalance.delay.ms=0
+# After a kill the controller waits for the old broker's session to lapse before it lets the new one serve.
+broker.session.timeout.ms=1000
+broker.heartbeat.interval.ms=200
 num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=2097152
