@@ -32,7 +32,14 @@ where
         .merge(
             Env::prefixed("MARQUEE_")
                 // These are read before the configuration or by the tests, and are no keys of it.
-                .ignore(&["CONFIG", "DATA_DIR", "LOG", "LOG_FORMAT", "REQUIRE_FOREIGN", "REQUIRE_KAFKA"])
+                .ignore(&[
+                    "CONFIG",
+                    "DATA_DIR",
+                    "LOG",
+                    "LOG_FORMAT",
+                    "REQUIRE_FOREIGN",
+                    "REQUIRE_KAFKA",
+                ])
                 .split("__"),
         )
         .merge(Serialized::defaults(flags))
