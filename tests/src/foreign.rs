@@ -14,22 +14,33 @@ use crate::{Broker, Unavailable, cache};
 /// The Python packages, by exact version, so that the cache follows a change.
 const REQUIREMENTS: &str = "confluent-kafka==2.16.1";
 
+/// The first librdkafka that understands the embedded broker.
+const OLDEST_LIBRARY: [u32; 3] = [2, 2, 0];
+
 /// Both foreign clients, ready to run.
 #[derive(Debug, Clone)]
 pub struct Foreign {
-    library: String,
     python: PathBuf,
     scripts: PathBuf,
+    /// Where newer libraries lie, if kcat's own librdkafka is too old for the embedded broker.
+    library: Option<String>,
 }
 
-/// Whether `kcat` is installed (Debian's package of the same name).
+/// The version of the librdkafka under an installed `kcat` (Debian's package of the same name).
 ///
 /// # Errors
-/// [`Unavailable`] where it is not.
-pub fn kcat() -> Result<(), Unavailable> {
-    cache::run(Command::new("kcat").arg("-V"))
-        .map(drop)
-        .map_err(|why| Unavailable::new("kcat", why))
+/// [`Unavailable`] where it is not installed.
+pub fn kcat() -> Result<[u32; 3], Unavailable> {
+    let unavailable = |why| Unavailable::new("kcat", why);
+    let said = cache::run(Command::new("kcat").arg("-V")).map_err(unavailable)?;
+    library_version(&said).ok_or_else(|| unavailable(format!("no version in what it says: {said}")))
+}
+
+/// From `Version 1.7.1 (JSON, ..., librdkafka 2.0.2 builtin.features=...)`.
+fn library_version(said: &str) -> Option<[u32; 3]> {
+    let (_, rest) = said.split_once("librdkafka ")?;
+    let mut parts = rest.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some([parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?])
 }
 
 /// A Python with `confluent-kafka`, in a virtual environment in the cache.
@@ -50,8 +61,7 @@ pub fn python() -> Result<PathBuf, Unavailable> {
 }
 
 /// A folder with the client library that came with `confluent-kafka`, under the name by which kcat looks for it, and
-/// the folder of the library's own libraries. Debian 12's librdkafka 2.0.2 cannot read the embedded broker's answer to
-/// its first request; kcat itself is fine.
+/// the folder of the library's own libraries.
 fn newer_librdkafka(python: &Path) -> Result<String, Unavailable> {
     let lacking = |why: String| Unavailable::new("a newer librdkafka for kcat", why);
     let environment = python
@@ -86,10 +96,7 @@ impl Foreign {
         let version = kcat()?;
         let python = python()?;
         let library = if version < OLDEST_LIBRARY {
-            Some(
-                wheel_library(&python)
-                    .map_err(|why| Unavailable::new("kcat with librdkafka 2.2 or later", why))?,
-            )
+            Some(newer_librdkafka(&python)?)
         } else {
             None
         };
