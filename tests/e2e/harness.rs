@@ -29,15 +29,8 @@ pub(crate) fn data_dir() -> Option<PathBuf> {
 }
 
 /// Polls until `condition` gives a value.
-pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+pub(crate) fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    marquee_testkit::eventually(what, PATIENCE, condition)
 }
 
 /// A running `marquee up`.
