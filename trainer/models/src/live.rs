@@ -309,6 +309,12 @@ impl LiveState {
             .map_or_else(ItemStats::default, |state| state.stats(&factors))
     }
 
+    /// Interactions that an item ever had.
+    #[must_use]
+    pub fn item_count(&self, item: u32) -> u32 {
+        self.items.get(item as usize).map_or(0, |state| state.count)
+    }
+
     /// Item-to-item transition counts.
     #[must_use]
     pub fn transitions(&self) -> &Transitions {

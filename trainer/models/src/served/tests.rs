@@ -75,7 +75,7 @@ fn the_usual_next_item_comes_first_and_is_explained_by_the_last_one() {
     assert_eq!(list.items[0].item, 2);
     assert_eq!(list.fallback, None);
     assert!(list.items.iter().all(|item| item.item > 1));
-    let why = model.explain(&query(&binding, &live, context, 40_002_000), 2, &mut scratch);
+    let why = &model.explain(&query(&binding, &live, context, 40_002_000), &[2], &mut scratch)[0];
     assert!(
         why.because
             .is_some_and(|reason| reason.item <= 1 && reason.share > 0.0)
