@@ -53,6 +53,7 @@ fn log(user: u64, at: i64, movies: &[u32]) -> RequestLog {
             })
             .collect(),
         fallback_reason: None,
+        left_out: Vec::new(),
         latency_ms: 1.5,
         stages: vec![],
     }

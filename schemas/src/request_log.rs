@@ -15,6 +15,8 @@ pub enum Endpoint {
     Similar,
     /// `GET /popular`
     Popular,
+    /// A list that a model in its shadow stage made beside the one that was served; nobody saw it.
+    Shadow,
 }
 
 impl Endpoint {
@@ -25,6 +27,7 @@ impl Endpoint {
             Self::Recommend => "recommend",
             Self::Similar => "similar",
             Self::Popular => "popular",
+            Self::Shadow => "shadow",
         }
     }
 }
@@ -48,6 +51,9 @@ pub struct Filters {
     /// Released in this year or earlier; a movie of unknown year does not pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub year_to: Option<u16>,
+    /// At least so many interactions ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_interactions: Option<u32>,
     /// Movies to leave out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<MovieId>,
@@ -65,7 +71,7 @@ pub struct LoggedItem {
     /// Where it came from: a generator's name, `popularity`, `exploration`, ...
     pub source: String,
     /// Probability that the logging policy puts this movie at this position, given the positions above; 1 for a
-    /// deterministic list.
+    /// deterministic list. The product over the items is the probability of the list.
     pub propensity: f64,
     /// Whether this position was sampled rather than ranked.
     #[serde(default)]
@@ -103,7 +109,7 @@ pub struct RequestLog {
     /// The serving model; absent before the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_version: Option<ModelVersion>,
-    /// The logging policy: `ranked`, `plackett_luce`, ...
+    /// The logging policy: `ranked`, or `plackett_luce` for a list of the exploration slice.
     pub policy: String,
     /// Experiment, where one is running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -132,6 +138,9 @@ pub struct RequestLog {
     /// Why the list is not personal, where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_reason: Option<String>,
+    /// Stages left out because they would have been late.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// Time from the request's arrival to its answer, ms.
     pub latency_ms: f64,
     /// The same by stage.

@@ -217,6 +217,7 @@ fn request_logs_keep_their_bytes() {
                 explored: false,
             }],
             fallback_reason: None,
+            left_out: Vec::new(),
             latency_ms: 0.75,
             stages: vec![StageLatency {
                 stage: "rank".into(),

@@ -38,6 +38,7 @@ fn request_log(n: u64) -> RequestLog {
             explored: false,
         }],
         fallback_reason: None,
+        left_out: Vec::new(),
         latency_ms: 1.25,
         stages: Vec::new(),
     }

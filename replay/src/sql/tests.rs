@@ -91,6 +91,7 @@ fn request(n: u32) -> RequestLog {
             })
             .collect(),
         fallback_reason: None,
+        left_out: Vec::new(),
         latency_ms: f64::from(n),
         stages: vec![StageLatency {
             stage: "rank".into(),
