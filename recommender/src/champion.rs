@@ -4,9 +4,10 @@
 mod follow;
 mod loader;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use marquee_models::live::LiveParams;
 use marquee_models::served::{Binding, Context, Query, ScoreScratch, ServedModel};
 use marquee_schemas::ModelVersion;
@@ -47,11 +48,23 @@ pub enum RefusedModel {
     Stranger,
 }
 
-/// The slot of the champion, and of the one before it. Reading is one atomic load.
+/// A model that is being rolled out.
+#[derive(Debug, Clone)]
+pub struct Challenger {
+    /// The model.
+    pub serving: Arc<Serving>,
+    /// The share of users it serves, 0 to 1.
+    pub share: f64,
+}
+
+/// The slots of the models in memory: the champion, the one before it, the one being rolled out, and those that an
+/// experiment names. Reading is one atomic load.
 #[derive(Debug, Default)]
 pub struct Champion {
     serving: ArcSwapOption<Serving>,
     previous: ArcSwapOption<Serving>,
+    challenger: ArcSwapOption<Challenger>,
+    named: ArcSwap<BTreeMap<ModelVersion, Arc<Serving>>>,
     /// Held by whoever replaces the pointer, so that a new model and a new binding do not overtake each other.
     swap: Mutex<()>,
 }
@@ -69,6 +82,38 @@ impl Champion {
         self.previous.load_full()
     }
 
+    /// The model that is being rolled out.
+    #[must_use]
+    pub fn challenger(&self) -> Option<Arc<Challenger>> {
+        self.challenger.load_full()
+    }
+
+    /// A model that an experiment asked to keep.
+    #[must_use]
+    pub fn named(&self, version: &ModelVersion) -> Option<Arc<Serving>> {
+        self.named.load().get(version).cloned()
+    }
+
+    /// The models that an experiment asked to keep.
+    #[must_use]
+    pub fn all_named(&self) -> Vec<Arc<Serving>> {
+        self.named.load().values().cloned().collect()
+    }
+
+    /// Any model in memory of this version.
+    fn find(&self, version: &ModelVersion) -> Option<Arc<Serving>> {
+        [
+            self.serving(),
+            self.challenger()
+                .map(|challenger| Arc::clone(&challenger.serving)),
+            self.previous(),
+            self.named(version),
+        ]
+        .into_iter()
+        .flatten()
+        .find(|serving| &serving.version == version)
+    }
+
     /// The settings of the live state that the champion was trained with.
     #[must_use]
     pub fn params(&self) -> Option<LiveParams> {
@@ -80,26 +125,73 @@ impl Champion {
     /// # Errors
     /// [`RefusedModel`]; the old champion then serves on.
     pub fn install(&self, version: ModelVersion, loaded: Loaded, view: &View) -> Result<(), RefusedModel> {
-        self.swap_in(
-            Parts {
-                version,
-                model: Arc::new(loaded.model),
-                genres: Arc::new(loaded.genres),
-                sha256: loaded.sha256,
-            },
-            view,
-        )
+        self.swap_in(Parts::of(version, loaded), view)
     }
 
-    /// Lets the previous champion serve again if it is `version`; `false` when it is another.
+    /// Binds and warms `model` and gives it a share of the users. The live state stays as the champion wants it.
+    ///
+    /// # Errors
+    /// As [`Champion::install`]; the challenger before it then stays.
+    pub fn challenge(
+        &self,
+        version: ModelVersion,
+        loaded: Loaded,
+        share: f64,
+        view: &View,
+    ) -> Result<(), RefusedModel> {
+        let _swap = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
+        let serving = Arc::new(Parts::of(version, loaded).bind(view));
+        warm_up(&serving, view)?;
+        self.challenger
+            .store(Some(Arc::new(Challenger { serving, share })));
+        Ok(())
+    }
+
+    /// Changes the share of the challenger if it is `version`; `false` when it is another.
+    #[must_use]
+    pub fn change_share(&self, version: &ModelVersion, share: f64) -> bool {
+        let _swap = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(challenger) = self
+            .challenger()
+            .filter(|challenger| &challenger.serving.version == version)
+        else {
+            return false;
+        };
+        let serving = Arc::clone(&challenger.serving);
+        self.challenger
+            .store(Some(Arc::new(Challenger { serving, share })));
+        true
+    }
+
+    /// Ends the rollout, whichever way.
+    pub fn end_challenge(&self) {
+        self.challenger.store(None);
+    }
+
+    /// Binds and warms `model` and keeps it under its version, for experiments.
+    ///
+    /// # Errors
+    /// As [`Champion::install`].
+    pub fn keep(&self, version: ModelVersion, loaded: Loaded, view: &View) -> Result<(), RefusedModel> {
+        let _swap = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
+        let serving = Parts::of(version, loaded).bind(view);
+        warm_up(&serving, view)?;
+        let mut named = BTreeMap::clone(&self.named.load());
+        named.insert(serving.version.clone(), Arc::new(serving));
+        self.named.store(Arc::new(named));
+        Ok(())
+    }
+
+    /// Lets a model in memory serve, the previous champion or the challenger for example; `false` when there is none
+    /// of this version.
     ///
     /// # Errors
     /// As [`Champion::install`].
     pub fn restore(&self, version: &ModelVersion, view: &View) -> Result<bool, RefusedModel> {
-        let Some(previous) = self.previous().filter(|previous| &previous.version == version) else {
+        let Some(known) = self.find(version) else {
             return Ok(false);
         };
-        self.swap_in(previous.parts(), view)?;
+        self.swap_in(known.parts(), view)?;
         Ok(true)
     }
 
@@ -113,13 +205,31 @@ impl Champion {
         Ok(())
     }
 
-    /// Binds the champion anew where the catalogue changed since.
+    /// Binds every model anew where the catalogue changed since.
     pub fn rebind(&self, view: &View) {
         let _swap = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = self.serving()
-            && old.generation != view.read().movies.generation()
+        let generation = view.read().movies.generation();
+        let renew =
+            |old: &Arc<Serving>| (old.generation != generation).then(|| Arc::new(old.parts().bind(view)));
+        for slot in [&self.serving, &self.previous] {
+            if let Some(new) = slot.load_full().as_ref().and_then(renew) {
+                slot.store(Some(new));
+            }
+        }
+        if let Some(challenger) = self.challenger()
+            && let Some(serving) = renew(&challenger.serving)
         {
-            self.serving.store(Some(Arc::new(old.parts().bind(view))));
+            let share = challenger.share;
+            self.challenger
+                .store(Some(Arc::new(Challenger { serving, share })));
+        }
+        let named = self.named.load();
+        if named.values().any(|old| old.generation != generation) {
+            let renewed = named
+                .iter()
+                .map(|(version, old)| (version.clone(), renew(old).unwrap_or_else(|| Arc::clone(old))))
+                .collect();
+            self.named.store(Arc::new(renewed));
         }
     }
 }
@@ -133,6 +243,15 @@ struct Parts {
 }
 
 impl Parts {
+    fn of(version: ModelVersion, loaded: Loaded) -> Self {
+        Self {
+            version,
+            model: Arc::new(loaded.model),
+            genres: Arc::new(loaded.genres),
+            sha256: loaded.sha256,
+        }
+    }
+
     fn bind(self, view: &View) -> Serving {
         let (catalogue, generation) = {
             let state = view.read();

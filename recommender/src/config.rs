@@ -6,9 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::engine::{Deadlines, EngineSettings, ExploreConfig};
+use crate::traffic::ExperimentConfig;
 
 /// Settings; units stand in the names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Address of the HTTP server, `host:port`; port 0 takes a free one.
@@ -23,6 +25,8 @@ pub struct Config {
     pub max_k: u32,
     /// The most seed movies of a request.
     pub max_seeds: usize,
+    /// The most lists of one batch.
+    pub max_batch: usize,
     /// The most movies a request may exclude.
     pub max_excluded: usize,
     /// The largest request body; beyond it 413.
@@ -40,6 +44,20 @@ pub struct Config {
     pub apply_slice: usize,
     /// How long a ranking by popularity may be reused while new events come in.
     pub popular_ttl_ms: u64,
+    /// The share of lists drawn at random, so that other policies can be judged by what they led to.
+    pub explore: ExploreConfig,
+    /// When a stage is too late to be worth its while.
+    pub deadlines: Deadlines,
+    /// The experiment under way, if there is one.
+    pub experiment: ExperimentConfig,
+    /// Share of the lists that a model in its shadow stage makes too, 0 to 1.
+    pub shadow_share: f64,
+    /// Lists waiting to be made by such a model; beyond it they are skipped and counted.
+    pub shadow_queue_len: usize,
+    /// SHA-256 of the key of the admin calls, lower-case hex; empty: they are switched off.
+    pub admin_key_sha256: String,
+    /// How long an event published on a client's behalf may take to be acknowledged.
+    pub publish_timeout_ms: u64,
     /// Request logs waiting to be sent; beyond it they are dropped, counted, and alerted.
     pub log_queue_len: usize,
     /// The most request logs sent to the broker before their acknowledgements are awaited.
@@ -65,6 +83,7 @@ impl Default for Config {
             default_k: 10,
             max_k: 100,
             max_seeds: 50,
+            max_batch: 100,
             max_excluded: 10_000,
             max_body_bytes: 256 * 1024,
             max_concurrent_requests: 512,
@@ -73,6 +92,13 @@ impl Default for Config {
             inline_movies: 50_000,
             apply_slice: 32,
             popular_ttl_ms: 100,
+            explore: ExploreConfig::default(),
+            deadlines: Deadlines::default(),
+            experiment: ExperimentConfig::default(),
+            shadow_share: 0.1,
+            shadow_queue_len: 64,
+            admin_key_sha256: String::new(),
+            publish_timeout_ms: 5_000,
             log_queue_len: 16_384,
             log_batch_len: 512,
             log_ack_timeout_ms: 2_000,
@@ -92,7 +118,9 @@ impl Config {
     pub fn check(&self) -> Result<(), Error> {
         let positive = [
             ("default_k", u64::from(self.default_k)),
+            ("max_batch", self.max_batch as u64),
             ("max_body_bytes", self.max_body_bytes as u64),
+            ("publish_timeout_ms", self.publish_timeout_ms),
             ("max_concurrent_requests", self.max_concurrent_requests as u64),
             ("request_timeout_ms", self.request_timeout_ms),
             ("apply_slice", self.apply_slice as u64),
@@ -113,12 +141,38 @@ impl Config {
                 self.max_k, self.default_k
             )));
         }
+        let hex = |letter: u8| letter.is_ascii_digit() || (b'a'..=b'f').contains(&letter);
+        let key = &self.admin_key_sha256;
+        if !(key.is_empty() || (key.len() == 64 && key.bytes().all(hex))) {
+            return Err(Error::Config(
+                "recommender.admin_key_sha256 must be 64 lower-case hex digits or empty".into(),
+            ));
+        }
+        self.explore.check()?;
+        self.experiment.check()?;
+        if !(0.0..=1.0).contains(&self.shadow_share) {
+            return Err(Error::Config(
+                "recommender.shadow_share must be between 0 and 1".into(),
+            ));
+        }
         if self.max_concurrent_requests > tokio::sync::Semaphore::MAX_PERMITS {
             return Err(Error::Config(
                 "recommender.max_concurrent_requests is too large".into(),
             ));
         }
         Ok(())
+    }
+
+    pub(crate) fn engine(&self) -> EngineSettings {
+        EngineSettings {
+            popular_ttl_ms: self.popular_ttl_ms,
+            explore: self.explore,
+            deadlines: self.deadlines,
+        }
+    }
+
+    pub(crate) fn publish_timeout(&self) -> Duration {
+        Duration::from_millis(self.publish_timeout_ms)
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {

@@ -1,26 +1,23 @@
 //! The HTTP interface: one file per resource, one error type ([`Problem`], RFC 9457).
 //!
-//! | call | answer |
-//! |---|---|
-//! | `GET /health` | alive, version, serving model |
-//! | `GET /ready` | 200, or 503 with what is missing |
-//! | `POST /recommend` | a list for a user |
-//! | `POST /similar` | movies like others |
-//! | `GET /popular` | what is popular |
-//! | `GET /movies/{id}` | one movie |
-//! | `GET /metrics` | Prometheus text |
+//! [`openapi`] describes every call; `GET /openapi.json` serves the description, `GET /docs` shows it.
 
+mod admin;
 mod admit;
+mod docs;
 mod drain;
 mod extract;
 mod health;
 mod list;
 mod metrics;
 mod movies;
+pub mod openapi;
 mod popular;
 mod problem;
+mod publish;
 mod recommend;
 mod similar;
+mod users;
 
 use std::sync::Arc;
 
@@ -34,17 +31,25 @@ use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use admit::RequestMeta;
+pub(crate) use extract::{Query, id_of};
+pub(crate) use list::Asked;
 pub use list::{ContextBody, ListAnswer, ListEntry};
+pub use movies::{FoundMovie, MovieAnswer, SearchAnswer, SearchQuery};
 pub use popular::PopularQuery;
 pub use problem::Problem;
-pub use recommend::RecommendBody;
+pub(crate) use recommend::Prepared;
+pub use recommend::{BatchAnswer, BatchBody, BatchResult, RecommendBody};
 pub use similar::SimilarBody;
+pub use users::{Act, UserAnswer};
 
 use crate::alerts::Alerts;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::logs::LogQueue;
 use crate::metrics::HttpMetrics;
+use crate::shadow::ShadowQueue;
+use crate::sink::Sink;
+use crate::traffic::Traffic;
 
 /// Everything that handlers need. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -63,6 +68,12 @@ pub struct App {
     pub alerts: Alerts,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
+    /// Chooses who is served by which model.
+    pub traffic: Traffic,
+    /// Takes lists to be made on the side.
+    pub shadow: ShadowQueue,
+    /// Takes events published on clients' behalf.
+    pub events: Arc<dyn Sink>,
     /// Makes request ids.
     pub ids: IdSource,
     /// Counts answers.
@@ -70,8 +81,12 @@ pub struct App {
     slots: Semaphore,
 }
 
-impl AppState {
+impl App {
     /// Puts the parts together; `seed` decides the random part of request ids.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each part is made elsewhere and named here once"
+    )]
     #[must_use]
     pub fn new(
         config: Config,
@@ -79,22 +94,35 @@ impl AppState {
         logs: LogQueue,
         alerts: Alerts,
         clock: Arc<dyn Clock>,
+        events: Arc<dyn Sink>,
+        shadow: ShadowQueue,
         seed: u64,
     ) -> Self {
-        Self(Arc::new(App {
+        Self {
             slots: Semaphore::new(config.max_concurrent_requests),
+            traffic: Traffic::new(&config.experiment),
+            shadow,
             config,
             engine,
             logs,
             alerts,
             clock,
+            events,
             ids: IdSource::seeded(seed),
             metrics: HttpMetrics::default(),
-        }))
+        }
+    }
+}
+
+impl AppState {
+    /// The state of a server.
+    #[must_use]
+    pub fn new(app: App) -> Self {
+        Self(Arc::new(app))
     }
 
     /// Runs CPU work: here when it is short, on the blocking pool when the catalogue is large or `long` says so.
-    async fn compute<T: Send + 'static>(
+    pub(crate) async fn compute<T: Send + 'static>(
         &self,
         long: bool,
         work: impl FnOnce(&App) -> T + Send + 'static,
@@ -128,12 +156,20 @@ pub fn router(state: AppState) -> Router {
 pub fn router_with(state: AppState, extra: Router) -> Router {
     Router::new()
         .route("/recommend", post(recommend::recommend))
+        .route("/recommend/batch", post(recommend::batch))
         .route("/similar", post(similar::similar))
         .route("/popular", get(popular::popular))
+        .route("/movies", get(movies::search))
         .route("/movies/{id}", get(movies::movie))
+        .route("/users/{id}", get(users::user).delete(users::erase))
+        .route("/admin/models", get(admin::models))
+        .route("/admin/retrain", post(admin::retrain))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(openapi::openapi))
+        .route("/docs", get(docs::docs))
+        .merge(crate::pages::router())
         .layer(DefaultBodyLimit::max(state.config.max_body_bytes))
         .with_state(state.clone())
         .merge(extra)

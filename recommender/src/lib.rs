@@ -21,9 +21,13 @@ mod error;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+mod pages;
 mod service;
+pub mod shadow;
+pub mod sink;
 #[cfg(test)]
 mod testing;
+pub mod traffic;
 pub mod view;
 
 pub use config::Config;

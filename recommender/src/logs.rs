@@ -11,11 +11,9 @@
 //! the spool holds anything, new records go behind it, so that the order of the queue is the order of the log.
 
 mod queue;
-mod sink;
 mod spool;
 mod worker;
 
 pub use queue::{LogQueue, LogStats};
-pub use sink::{Acknowledged, BusSink, LogSink, SinkError};
 pub use spool::{Full, Spool, SpoolConfig};
 pub use worker::{Worker, WorkerConfig};

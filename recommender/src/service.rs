@@ -18,15 +18,19 @@ use tokio_util::sync::CancellationToken;
 use crate::alerts::Alerts;
 use crate::champion::{BundleLoader, Champion, FollowModels, RegistryBundles};
 use crate::engine::Engine;
-use crate::http::{AppState, router_with};
-use crate::logs::{BusSink, LogQueue, Spool, SpoolConfig, Worker, WorkerConfig};
+use crate::http::{App, AppState, router_with};
+use crate::logs::{LogQueue, Spool, SpoolConfig, Worker, WorkerConfig};
+use crate::shadow::{ShadowQueue, ShadowTasks};
+use crate::sink::BusSink;
 use crate::view::{Follow, View};
 use crate::{Config, Error, champion, view};
 
 /// Topics that a recommender reads or writes.
-const TOPICS: [Topic; 5] = [
+const TOPICS: [Topic; 7] = [
+    Topic::Interactions,
     Topic::Movies,
     Topic::Features,
+    Topic::RetrainEvents,
     Topic::ModelEvents,
     Topic::RequestLogs,
     Topic::Alerts,
@@ -55,6 +59,7 @@ pub struct Service {
     view: Arc<View>,
     champion: Arc<Champion>,
     logs: mpsc::Receiver<RequestLog>,
+    shadow_tasks: ShadowTasks,
 }
 
 /// A recommender that holds its address.
@@ -132,21 +137,27 @@ impl Service {
         let view = Arc::new(View::new(LiveParams::default(), config.apply_slice)?);
         let champion = Arc::new(Champion::default());
         let (queue, logs) = LogQueue::bounded(config.log_queue_len, alerts.clone());
-        let engine = Engine::new(Arc::clone(&view), Arc::clone(&champion), config.popular_ttl_ms);
-        let state = AppState::new(
+        let engine = Engine::new(Arc::clone(&view), Arc::clone(&champion), config.engine());
+        let (shadow, shadow_tasks) = ShadowQueue::bounded(config.shadow_queue_len);
+        let events = BusSink(components.bus.publisher("recommender-events")?);
+        let clock = Arc::clone(&components.clock);
+        let state = AppState::new(App::new(
             config,
             engine,
             queue,
             alerts,
-            Arc::clone(&components.clock),
+            clock,
+            Arc::new(events),
+            shadow,
             components.seed,
-        );
+        ));
         Ok(Self {
             components,
             state,
             view,
             champion,
             logs,
+            shadow_tasks,
         })
     }
 
@@ -212,6 +223,7 @@ impl Bound {
                     view,
                     champion,
                     logs,
+                    shadow_tasks,
                 },
             listener,
             address,
@@ -221,6 +233,7 @@ impl Bound {
         let config = state.config.clone();
         let worker = start_worker(&config, &components.bus, &state, logs)?;
         tracing::info!(%address, "listening");
+        start_shadow(shadow_tasks, state.clone(), token.clone())?;
 
         let drained = CancellationToken::new();
         let mut parts = JoinSet::new();
@@ -241,6 +254,7 @@ impl Bound {
             bus: bus.clone(),
             loader: components.loader,
             alerts: state.alerts.clone(),
+            kept: state.config.experiment.versions().cloned().collect(),
         };
         let stop = drained.clone();
         parts.spawn(async move {
@@ -314,6 +328,20 @@ async fn serve(
             Ok(())
         }
     }
+}
+
+/// Scoring on the side has a thread of its own, so that it holds up no answer. Nobody waits for it at the end: what it
+/// has not made yet is not missed.
+fn start_shadow(tasks: ShadowTasks, state: AppState, stop: CancellationToken) -> Result<(), Error> {
+    let name = "recommender-shadow";
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || tasks.run(&state, Duration::from_millis(200), || stop.is_cancelled()))
+        .map(drop)
+        .map_err(|error| Error::Thread {
+            name: name.into(),
+            detail: error.to_string(),
+        })
 }
 
 struct RunningWorker {

@@ -1,12 +1,13 @@
 //! A small world for tests: twelve movies, viewers who go through them in order, a model fitted on them.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use marquee_models::live::{Interaction, LiveParams};
 use marquee_models::served::{ServedModel, ServedParams};
 use marquee_runtime::ManualClock;
-use marquee_runtime::bus::RawRecord;
+use marquee_runtime::bus::{Outgoing, RawRecord};
 use marquee_schemas::{
     FeatureRecord, HISTORY_CHUNK_LEN, HistoryChunk, HistoryEntry, Kind, ModelVersion, Movie, MovieId, Record,
     RequestLog, SchemaVersion, Topic, UserFeatures, UserId, encode,
@@ -17,9 +18,11 @@ use tokio::sync::mpsc;
 use crate::Config;
 use crate::alerts::Alerts;
 use crate::champion::{Champion, Loaded};
-use crate::engine::Engine;
-use crate::http::{AppState, router};
+use crate::engine::{Engine, EngineSettings};
+use crate::http::{App, AppState, router};
 use crate::logs::LogQueue;
+use crate::shadow::{ShadowQueue, ShadowTasks};
+use crate::sink::{Acknowledged, Sink, SinkError};
 use crate::view::{Change, View};
 
 pub(crate) const MOVIES: u32 = 12;
@@ -165,12 +168,38 @@ pub(crate) fn version(n: u64) -> ModelVersion {
     ModelVersion::from_ordinal(n)
 }
 
+/// Takes events as a broker would, or refuses them as one that is away.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    pub(crate) away: AtomicBool,
+    pub(crate) records: Mutex<Vec<Outgoing>>,
+}
+
+impl Sink for Published {
+    fn send(&self, record: &Outgoing) -> Result<Acknowledged, SinkError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(SinkError::Later("the broker is away".into()));
+        }
+        self.records.lock().unwrap().push(record.clone());
+        Ok(Box::pin(std::future::ready(Ok(()))))
+    }
+}
+
+/// The same request gets the same list.
+pub(crate) fn without_exploration() -> Config {
+    let mut config = Config::default();
+    config.explore.share = 0.0;
+    config
+}
+
 /// A recommender without a broker.
 pub(crate) struct World {
     pub(crate) view: Arc<View>,
     pub(crate) champion: Arc<Champion>,
     pub(crate) state: AppState,
     pub(crate) logs: mpsc::Receiver<RequestLog>,
+    pub(crate) events: Arc<Published>,
+    pub(crate) shadow_tasks: ShadowTasks,
 }
 
 impl World {
@@ -181,19 +210,32 @@ impl World {
         let champion = Arc::new(Champion::default());
         let alerts = Alerts::new(None, clock.clone());
         let (queue, logs) = LogQueue::bounded(config.log_queue_len, alerts.clone());
-        let engine = Engine::new(Arc::clone(&view), Arc::clone(&champion), 0);
-        let state = AppState::new(config, engine, queue, alerts, clock, 1);
+        let settings = EngineSettings {
+            popular_ttl_ms: 0,
+            ..config.engine()
+        };
+        let engine = Engine::new(Arc::clone(&view), Arc::clone(&champion), settings);
+        let events = Arc::new(Published::default());
+        let (shadow, shadow_tasks) = ShadowQueue::bounded(config.shadow_queue_len);
+        let app = App::new(config, engine, queue, alerts, clock, events.clone(), shadow, 1);
+        let state = AppState::new(app);
         Self {
             view,
             champion,
             state,
             logs,
+            events,
+            shadow_tasks,
         }
     }
 
     /// Catalogue and histories, no model.
     pub(crate) fn without_model() -> Self {
-        let world = Self::empty(Config::default());
+        Self::filled(without_exploration())
+    }
+
+    fn filled(config: Config) -> Self {
+        let world = Self::empty(config);
         let state = crate::view::ViewState::fold(LiveParams::default(), changes()).unwrap();
         world.view.replace(state);
         world
@@ -201,7 +243,12 @@ impl World {
 
     /// Catalogue, histories, and a champion.
     pub(crate) fn new() -> Self {
-        let world = Self::without_model();
+        Self::with_model(without_exploration())
+    }
+
+    /// [`World::new`] with other settings.
+    pub(crate) fn with_model(config: Config) -> Self {
+        let world = Self::filled(config);
         world.champion.install(version(1), loaded(), &world.view).unwrap();
         world
     }

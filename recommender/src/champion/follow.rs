@@ -1,6 +1,6 @@
 //! Follows `model-events`: the last promotion decides at the start, each further one as it comes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ pub(crate) struct FollowModels {
     pub(crate) bus: Bus,
     pub(crate) loader: Arc<dyn BundleLoader>,
     pub(crate) alerts: Alerts,
+    /// Versions that an experiment needs in memory.
+    pub(crate) kept: BTreeSet<ModelVersion>,
 }
 
 /// Follows until `token` is cancelled.
@@ -47,6 +49,7 @@ pub(crate) async fn follow(follow: FollowModels, token: CancellationToken) -> Re
             Arc::clone(&follow.loader),
             follow.alerts.clone(),
             history_end,
+            follow.kept.clone(),
         );
         let mut config = SubscriberConfig::new("recommender-models", Subscription::All);
         config.idle_every = Duration::from_millis(100);
@@ -82,6 +85,10 @@ pub(super) struct Events {
     history_end: BTreeMap<i32, i64>,
     /// Promotions of the history, oldest first.
     history: Vec<ModelEvent>,
+    /// The rollout that the history leaves under way.
+    rollout: Option<ModelEvent>,
+    /// Versions that an experiment needs in memory.
+    kept: BTreeSet<ModelVersion>,
     /// The newest event that named a version's bundle.
     bundles: BTreeMap<ModelVersion, ModelEvent>,
     /// A promotion whose bundle could not be read yet.
@@ -95,6 +102,7 @@ impl Events {
         loader: Arc<dyn BundleLoader>,
         alerts: Alerts,
         history_end: BTreeMap<i32, i64>,
+        kept: BTreeSet<ModelVersion>,
     ) -> Self {
         Self {
             champion,
@@ -103,6 +111,8 @@ impl Events {
             alerts,
             history_end,
             history: Vec::new(),
+            rollout: None,
+            kept,
             bundles: BTreeMap::new(),
             pending: None,
         }
@@ -112,19 +122,73 @@ impl Events {
     pub(super) fn take(&mut self, event: ModelEvent, historic: bool) {
         if event.bundle_uri.is_some() {
             self.bundles.insert(event.version.clone(), event.clone());
+            if !historic {
+                self.keep(&event);
+            }
         }
         match event.kind {
-            ModelEventKind::Promoted | ModelEventKind::RolledBack if historic => self.history.push(event),
+            ModelEventKind::Promoted | ModelEventKind::RolledBack if historic => {
+                self.rollout = None;
+                self.history.push(event);
+            }
             ModelEventKind::Promoted | ModelEventKind::RolledBack => {
                 self.pending = None;
                 if self.attempt(&event) == Attempt::Later {
                     self.pending = Some((event, Instant::now()));
                 }
+                // After the swap: the challenger may be the very model that was promoted.
+                self.champion.end_challenge();
             }
-            ModelEventKind::Trained
-            | ModelEventKind::Rejected
-            | ModelEventKind::RolloutStep
-            | ModelEventKind::Failed => {}
+            ModelEventKind::RolloutStep if historic => self.rollout = Some(event),
+            ModelEventKind::RolloutStep => self.roll_out(&event),
+            ModelEventKind::Trained | ModelEventKind::Rejected | ModelEventKind::Failed => {}
+        }
+    }
+
+    /// Gives a challenger its share of the users. A bundle that cannot be had is alerted, and the champion serves all.
+    fn roll_out(&self, event: &ModelEvent) {
+        let version = &event.version;
+        // A number that is no share counts as 0: nobody is served by accident.
+        let share = event.numbers.get("share").copied().unwrap_or(0.0);
+        let share = if (0.0..=1.0).contains(&share) { share } else { 0.0 };
+        if self.champion.change_share(version, share) {
+            tracing::info!(model.version = %version, share, "the challenger's share changed");
+            return;
+        }
+        let challenged = self.loader.load(self.named(event)).map(|loaded| {
+            self.champion
+                .challenge(version.clone(), loaded, share, &self.view)
+        });
+        match challenged {
+            Ok(Ok(())) => tracing::info!(model.version = %version, share, "a challenger is being rolled out"),
+            Ok(Err(error)) => drop(self.refuse(version, &error)),
+            Err(error) => drop(self.refuse(version, &error)),
+        }
+    }
+
+    /// Loads a bundle if an experiment needs it.
+    fn keep(&self, event: &ModelEvent) {
+        let version = &event.version;
+        if !self.kept.contains(version) || self.champion.named(version).is_some() {
+            return;
+        }
+        let kept = self
+            .loader
+            .load(event)
+            .map(|loaded| self.champion.keep(version.clone(), loaded, &self.view));
+        match kept {
+            Ok(Ok(())) => tracing::info!(model.version = %version, "loaded for an experiment"),
+            Ok(Err(error)) => drop(self.refuse(version, &error)),
+            Err(error) => drop(self.refuse(version, &error)),
+        }
+    }
+
+    /// The event that names the bundle of `event`'s version.
+    fn named<'a>(&'a self, event: &'a ModelEvent) -> &'a ModelEvent {
+        if event.bundle_uri.is_some() {
+            event
+        } else {
+            self.bundles.get(&event.version).unwrap_or(event)
         }
     }
 
@@ -134,10 +198,16 @@ impl Events {
         let mut history = std::mem::take(&mut self.history);
         while let Some(event) = history.pop() {
             match self.attempt(&event) {
-                Attempt::Serves => return,
+                Attempt::Serves => break,
                 Attempt::Later if self.pending.is_none() => self.pending = Some((event, Instant::now())),
                 Attempt::Later | Attempt::Refused => {}
             }
+        }
+        if let Some(step) = self.rollout.take() {
+            self.roll_out(&step);
+        }
+        for event in self.bundles.values() {
+            self.keep(event);
         }
     }
 
@@ -159,12 +229,7 @@ impl Events {
             Err(error) => return self.refuse(version, &error),
         }
         let started = Instant::now();
-        let named = if event.bundle_uri.is_some() {
-            event
-        } else {
-            self.bundles.get(version).unwrap_or(event)
-        };
-        let loaded = match self.loader.load(named) {
+        let loaded = match self.loader.load(self.named(event)) {
             Ok(loaded) => loaded,
             Err(error) if error.is_transient() => {
                 self.refuse(version, &error);

@@ -71,6 +71,7 @@ fn stage(shelf: Shelf) -> Stage {
         Arc::clone(&shelf) as Arc<dyn BundleLoader>,
         alerts.clone(),
         BTreeMap::new(),
+        std::iter::once(version(7)).collect(),
     );
     Stage {
         world,
@@ -242,4 +243,94 @@ fn a_bundle_without_a_checksum_or_a_file_is_refused() {
         LoadError::Unnamed { what: "bundle", .. }
     ));
     assert!(bundles.load(&promoted(1)).unwrap_err().is_transient());
+}
+
+fn step(n: u64, share: f64) -> ModelEvent {
+    ModelEvent {
+        numbers: BTreeMap::from([("share".to_owned(), share)]),
+        ..event(n, ModelEventKind::RolloutStep)
+    }
+}
+
+#[test]
+fn a_rollout_goes_by_steps_and_ends_with_a_promotion_or_a_roll_back() {
+    let mut stage = stage(Shelf::default());
+    let challenger = |stage: &Stage| {
+        let challenger = stage.world.champion.challenger()?;
+        Some((challenger.serving.version.ordinal()?, challenger.share))
+    };
+    stage.events.take(promoted(1), false);
+    stage.events.take(step(2, 0.0), false);
+    assert_eq!(challenger(&stage), Some((2, 0.0)));
+    stage.events.take(step(2, 0.5), false);
+    assert_eq!(challenger(&stage), Some((2, 0.5)));
+    let rolled_out = stage.world.champion.challenger().unwrap();
+    stage.events.take(promoted(2), false);
+    assert_eq!((stage.serving(), challenger(&stage)), (Some(2), None));
+    let serving = stage.world.champion.serving().unwrap();
+    assert!(
+        Arc::ptr_eq(&serving.model, &rolled_out.serving.model),
+        "loaded once"
+    );
+
+    // No share at all is a share of nothing.
+    stage.events.take(step(3, f64::NAN), false);
+    assert_eq!(challenger(&stage), Some((3, 0.0)));
+    stage.events.take(event(2, ModelEventKind::RolledBack), false);
+    assert_eq!((stage.serving(), challenger(&stage)), (Some(2), None));
+}
+
+#[test]
+fn a_restart_finds_the_rollout_and_the_experiments_models_again() {
+    let mut stage = stage(Shelf {
+        damaged: vec![4],
+        ..Shelf::default()
+    });
+    for event in [
+        promoted(1),
+        step(2, 0.1),
+        event(2, ModelEventKind::RolledBack),
+        event(7, ModelEventKind::Trained),
+        step(3, 0.1),
+    ] {
+        stage.events.take(event, true);
+    }
+    stage.events.decide();
+    let champion = &stage.world.champion;
+    assert_eq!(champion.challenger().unwrap().serving.version, version(3));
+    assert!(champion.named(&version(7)).is_some());
+    assert!(champion.named(&version(3)).is_none());
+    // A damaged challenger is refused, and the one before it stays.
+    stage.events.take(step(4, 0.1), false);
+    assert_eq!(stage.refused(), 1);
+    assert_eq!(
+        stage.world.champion.challenger().unwrap().serving.version,
+        version(3)
+    );
+}
+
+#[test]
+fn every_model_in_memory_follows_the_catalogue() {
+    let mut stage = stage(Shelf::default());
+    for event in [
+        promoted(1),
+        promoted(2),
+        step(3, 0.1),
+        event(7, ModelEventKind::Trained),
+    ] {
+        stage.events.take(event, false);
+    }
+    let world = &stage.world;
+    world
+        .view
+        .apply_changes(vec![crate::view::Change::Movie(crate::testing::movie(200))]);
+    world.champion.rebind(&world.view);
+    let champion = &world.champion;
+    let models = [
+        champion.serving().unwrap(),
+        champion.previous().unwrap(),
+        Arc::clone(&champion.challenger().unwrap().serving),
+        champion.named(&version(7)).unwrap(),
+    ];
+    assert!(models.iter().all(|model| model.binding.len() == 13));
 }

@@ -3,7 +3,7 @@
 use marquee_schemas::Filters;
 
 use super::Refused;
-use crate::view::{MovieRow, Movies};
+use crate::view::{MovieRow, Movies, ViewState};
 
 #[derive(Debug)]
 pub(super) struct Filter {
@@ -12,6 +12,7 @@ pub(super) struct Filter {
     none: Vec<u32>,
     year_from: Option<u16>,
     year_to: Option<u16>,
+    min_interactions: u32,
     exclude: Vec<u32>,
 }
 
@@ -20,7 +21,8 @@ const NAMED: usize = 40;
 
 impl Filter {
     /// Refuses genres that no movie has and year ranges that hold no year. Excluded movies need not exist.
-    pub(super) fn compile(filters: &Filters, movies: &Movies) -> Result<Self, Refused> {
+    pub(super) fn compile(filters: &Filters, state: &ViewState) -> Result<Self, Refused> {
+        let movies = &state.movies;
         if let (Some(from), Some(to)) = (filters.year_from, filters.year_to)
             && from > to
         {
@@ -35,6 +37,7 @@ impl Filter {
             none: numbers("filters.genres_none", &filters.genres_none, movies)?,
             year_from: filters.year_from,
             year_to: filters.year_to,
+            min_interactions: filters.min_interactions.unwrap_or(0),
             exclude: filters
                 .exclude
                 .iter()
@@ -44,9 +47,14 @@ impl Filter {
     }
 
     /// Writes into `allowed`, by movie index, what the catalogue holds and the restrictions let pass, and how many.
-    pub(super) fn mask(&self, movies: &Movies, allowed: &mut Vec<bool>) -> u32 {
+    pub(super) fn mask(&self, state: &ViewState, allowed: &mut Vec<bool>) -> u32 {
         allowed.clear();
-        allowed.extend(movies.rows().iter().map(|row| self.passes(row)));
+        allowed.extend(state.movies.rows().iter().map(|row| self.passes(row)));
+        if self.min_interactions > 0 {
+            for (index, allowed) in allowed.iter_mut().enumerate() {
+                *allowed &= state.live.item_count(index as u32) >= self.min_interactions;
+            }
+        }
         for &index in &self.exclude {
             if let Some(allowed) = allowed.get_mut(index as usize) {
                 *allowed = false;
@@ -70,7 +78,8 @@ impl Filter {
     }
 }
 
-fn numbers(field: &'static str, names: &[String], movies: &Movies) -> Result<Vec<u32>, Refused> {
+/// Genres by number.
+pub(super) fn numbers(field: &'static str, names: &[String], movies: &Movies) -> Result<Vec<u32>, Refused> {
     names
         .iter()
         .map(|name| {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use marquee_models::live::HALF_LIVES;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
@@ -12,7 +13,7 @@ use super::{Answer, Engine, ListItem, PopularAsk, Refused, event_now};
 use crate::view::ViewState;
 
 /// How quickly the past is forgotten: the half-life of a like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Window {
     /// An hour.
     #[serde(rename = "1h")]
@@ -41,6 +42,20 @@ pub enum Window {
 const WINDOWS: usize = HALF_LIVES + 1;
 
 impl Window {
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "1h",
+            Self::SixHours => "6h",
+            Self::Day => "1d",
+            Self::Week => "7d",
+            Self::Month => "30d",
+            Self::Year => "365d",
+            Self::All => "all",
+        }
+    }
+
     fn slot(self) -> usize {
         match self {
             Self::Hour => 0,
@@ -132,43 +147,29 @@ impl Engine {
         let mut watch = Stopwatch::start();
         self.pool.with(|scratch| {
             let state = self.view.read();
-            let filter = Filter::compile(&ask.filters, &state.movies)?;
-            let candidates = filter.mask(&state.movies, &mut scratch.allowed);
+            let filter = Filter::compile(&ask.filters, &state)?;
+            let allowed = &mut scratch.allowed;
+            let candidates = filter.mask(&state, allowed);
             watch.lap("filter");
-            let items = self.most_popular(&state, ask.window, ask.k, |item| scratch.allowed[item as usize]);
+            let items = self
+                .popular
+                .ranking(&state, ask.window)
+                .iter()
+                .filter(|(item, _)| allowed.get(*item as usize).copied().unwrap_or(false))
+                .filter_map(|&(item, score)| {
+                    Some(ListItem::ranked(state.movies.at(item)?, score, "popularity"))
+                })
+                .take(ask.k)
+                .collect();
             watch.lap("rank");
             Ok(Answer {
                 model_version: self.champion.serving().map(|serving| serving.version.clone()),
-                fallback: None,
-                feature_version: None,
                 as_of_ms: state.as_of_ms(),
                 candidates,
                 items,
                 stages: watch.finish(),
+                ..Answer::default()
             })
         })
-    }
-
-    pub(super) fn most_popular(
-        &self,
-        state: &ViewState,
-        window: Window,
-        k: usize,
-        allowed: impl Fn(u32) -> bool,
-    ) -> Vec<ListItem> {
-        self.popular
-            .ranking(state, window)
-            .iter()
-            .filter(|(item, _)| allowed(*item))
-            .filter_map(|&(item, score)| {
-                Some(ListItem {
-                    movie: Arc::clone(state.movies.at(item)?),
-                    score,
-                    source: "popularity",
-                    reasons: None,
-                })
-            })
-            .take(k)
-            .collect()
     }
 }

@@ -5,6 +5,27 @@ use std::sync::{Mutex, PoisonError};
 use marquee_models::live::HistoryEntry;
 use marquee_models::served::ScoreScratch;
 
+/// A movie that may be listed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Candidate {
+    /// Dense index.
+    pub(super) item: u32,
+    /// What it was ranked by.
+    pub(super) score: f32,
+    /// The same, 0 to 1 within its list; set by shaping.
+    pub(super) relevance: f32,
+}
+
+impl Candidate {
+    pub(super) fn new(item: u32, score: f32) -> Self {
+        Self {
+            item,
+            score,
+            relevance: 0.0,
+        }
+    }
+}
+
 /// Buffers of one request.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
@@ -12,6 +33,8 @@ pub(super) struct Scratch {
     /// By movie index: whether it may be listed.
     pub(super) allowed: Vec<bool>,
     pub(super) history: Vec<HistoryEntry>,
+    /// Best first.
+    pub(super) candidates: Vec<Candidate>,
 }
 
 /// Idle buffers kept at most; more exist only while more requests run at once.

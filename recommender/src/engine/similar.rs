@@ -1,7 +1,5 @@
 //! Movies like other movies.
 
-use std::sync::Arc;
-
 use super::filter::Filter;
 use super::recommend::seeds_of;
 use super::stopwatch::Stopwatch;
@@ -19,10 +17,10 @@ impl Engine {
         self.pool.with(|scratch| {
             let serving = self.champion.serving();
             let state = self.view.read();
-            let filter = Filter::compile(&ask.filters, &state.movies)?;
+            let filter = Filter::compile(&ask.filters, &state)?;
             let seeds = seeds_of(&ask.movies, "movie_ids", &state)?;
             let allowed = &mut scratch.allowed;
-            let mut candidates = filter.mask(&state.movies, allowed);
+            let mut candidates = filter.mask(&state, allowed);
             for &seed in &seeds {
                 if let Some(allowed) = allowed.get_mut(seed as usize) {
                     candidates -= u32::from(std::mem::replace(allowed, false));
@@ -50,12 +48,7 @@ impl Engine {
                         && std::mem::replace(flag, false)
                         && let Some(movie) = state.movies.at(best.item)
                     {
-                        items.push(ListItem {
-                            movie: Arc::clone(movie),
-                            score: best.score,
-                            source: "item_item",
-                            reasons: None,
-                        });
+                        items.push(ListItem::ranked(movie, best.score, "item_item"));
                     }
                 }
             }
@@ -72,11 +65,11 @@ impl Engine {
             Ok(Answer {
                 model_version: serving.as_ref().map(|serving| serving.version.clone()),
                 fallback,
-                feature_version: None,
                 as_of_ms: state.as_of_ms(),
                 candidates,
                 items,
                 stages: watch.finish(),
+                ..Answer::default()
             })
         })
     }
@@ -113,14 +106,7 @@ impl Engine {
         ranked
             .into_iter()
             .take(k)
-            .filter_map(|(item, score)| {
-                Some(ListItem {
-                    movie: Arc::clone(state.movies.at(item)?),
-                    score,
-                    source: "genre",
-                    reasons: None,
-                })
-            })
+            .filter_map(|(item, score)| Some(ListItem::ranked(state.movies.at(item)?, score, "genre")))
             .collect()
     }
 }

@@ -6,16 +6,17 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
 
 use super::{AppState, Problem};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What handlers know of their request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct RequestMeta {
     /// UUIDv7; also in the `x-request-id` header of the answer.
-    pub id: String,
+    pub id: Uuid,
     /// Wall time of arrival, ms.
     pub received_ms: i64,
     /// The same on the monotonic clock.
@@ -28,7 +29,7 @@ const ALWAYS: [&str; 3] = ["/health", "/ready", "/metrics"];
 pub(super) async fn admit(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let received_ms = state.clock.now_ms();
     let meta = RequestMeta {
-        id: state.ids.next(received_ms).to_string(),
+        id: state.ids.next(received_ms),
         received_ms,
         started: Instant::now(),
     };
@@ -37,7 +38,7 @@ pub(super) async fn admit(State(state): State<AppState>, mut request: Request, n
         .get::<MatchedPath>()
         .map_or("unmatched", |path| known(path.as_str()));
     let started = meta.started;
-    let header = HeaderValue::from_str(&meta.id);
+    let header = HeaderValue::from_str(&meta.id.to_string());
     request.extensions_mut().insert(meta);
 
     let slot = state.slots.try_acquire();
@@ -61,15 +62,25 @@ pub(super) async fn admit(State(state): State<AppState>, mut request: Request, n
 
 /// The label of a path: those this server is made of, so that labels stay few whatever is merged in.
 fn known(path: &str) -> &'static str {
-    const KNOWN: [&str; 8] = [
+    const KNOWN: [&str; 15] = [
         "/recommend",
+        "/recommend/batch",
         "/similar",
         "/popular",
+        "/movies",
         "/movies/{id}",
+        "/users/{id}",
+        "/events",
+        "/admin/models",
+        "/admin/retrain",
         "/health",
         "/ready",
         "/metrics",
-        "/events",
+        "/openapi.json",
+        "/docs",
     ];
+    if path == "/" || path.starts_with("/ui/") {
+        return "page";
+    }
     KNOWN.into_iter().find(|&known| known == path).unwrap_or("other")
 }

@@ -1,7 +1,10 @@
 //! Reading requests, with every refusal a [`Problem`].
 
+use std::str::FromStr;
+
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
@@ -88,8 +91,17 @@ fn field_of(path: String, message: &str) -> Option<String> {
     }
 }
 
+/// The id at the end of a path.
+pub(crate) fn id_of<T: FromStr>(path: Result<Path<String>, PathRejection>, of: &str) -> Result<T, Problem> {
+    let Path(text) = path.map_err(|rejection| Problem::unreadable(rejection.body_text()))?;
+    text.parse().map_err(|_| {
+        let shown: String = text.chars().take(64).collect();
+        Problem::invalid_parameter("id", format!("{shown:?} is not a {of} id"))
+    })
+}
+
 /// A query string.
-pub(super) struct Query<T>(pub(super) T);
+pub(crate) struct Query<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Query<T> {
     type Rejection = Problem;

@@ -3,15 +3,19 @@
 use axum::Json;
 use axum::extract::State;
 use marquee_schemas::ModelVersion;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{AppState, Problem};
 
 /// The process is alive.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Health {
+    /// Always `alive`.
     status: &'static str,
+    /// Of this program.
     version: &'static str,
+    /// The model that serves; null before the first one.
     model_version: Option<ModelVersion>,
 }
 
@@ -24,14 +28,19 @@ pub(super) async fn health(State(state): State<AppState>) -> Json<Health> {
 }
 
 /// Answers rest on complete data.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Ready {
+    /// Always `ready`.
     status: &'static str,
     /// What ranks: the champion, or popularity while there is none.
     serving: &'static str,
+    /// The model that serves; null before the first one.
     model_version: Option<ModelVersion>,
+    /// Movies in the catalogue.
     movies: usize,
+    /// Users known.
     users: usize,
+    /// Newest event that answers rest on, event time, ms.
     as_of_ms: Option<i64>,
 }
 

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use marquee_schemas::{
     Endpoint, Filters, LoggedItem, ModelVersion, MovieId, RequestLog, SchemaVersion, UserId,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::admit::RequestMeta;
 use super::{App, Problem};
-use crate::engine::{Answer, ListItem, Reason};
+use crate::engine::{Answer, Fallback, LeftOut, ListItem, Policy, Reason};
+use crate::traffic::Assignment;
 
 /// Where and when a list is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(default)]
 pub struct ContextBody {
     /// Where the list is shown, at most 128 bytes.
     pub surface: Option<String>,
@@ -21,10 +24,12 @@ pub struct ContextBody {
     pub session_id: Option<String>,
     /// Movies that count as liked for this request.
     pub seeds: Vec<MovieId>,
+    /// Genres that come first; without any, a user without a history gets those chosen while signing up.
+    pub genres: Vec<String>,
 }
 
 /// A list, as it is sent.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ListAnswer {
     /// Send it back with what the user does about the list.
     pub request_id: String,
@@ -36,7 +41,18 @@ pub struct ListAnswer {
     /// Whether the list is *not* made for this request's user or movies.
     pub is_fallback: bool,
     /// Why so; null where it is not.
-    pub fallback_reason: Option<&'static str>,
+    pub fallback_reason: Option<Fallback>,
+    /// Stages left out because they would have been late.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+    /// How the order came about.
+    pub policy: Policy,
+    /// The experiment that this list is part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experiment: Option<String>,
+    /// Its arm that made the list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arm: Option<String>,
     /// The user's applied interactions that the list rests on; null for an unknown user.
     pub feature_version: Option<u64>,
     /// Newest event that the list rests on, event time, ms; null before the first one.
@@ -46,7 +62,7 @@ pub struct ListAnswer {
 }
 
 /// One entry, as it is sent.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ListEntry {
     /// The movie.
     pub movie_id: MovieId,
@@ -68,14 +84,14 @@ pub struct ListEntry {
 }
 
 impl ListEntry {
-    fn of(rank: usize, item: &ListItem) -> Self {
+    fn of(rank: u32, item: &ListItem) -> Self {
         let movie = Arc::clone(&item.movie);
         Self {
             movie_id: movie.movie_id,
             title: movie.title.clone(),
             year: movie.year,
             genres: movie.genres.clone(),
-            rank: u32::try_from(rank).unwrap_or(u32::MAX),
+            rank,
             score: item.score,
             source: item.source,
             reasons: item.reasons.clone(),
@@ -84,72 +100,92 @@ impl ListEntry {
 }
 
 /// What the request log wants to know beyond the answer.
-pub(super) struct Asked {
-    pub(super) endpoint: Endpoint,
-    pub(super) user_id: Option<UserId>,
-    pub(super) surface: Option<String>,
-    pub(super) k: u32,
-    pub(super) seeds: Vec<MovieId>,
-    pub(super) filters: Filters,
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) user_id: Option<UserId>,
+    pub(crate) surface: Option<String>,
+    pub(crate) k: u32,
+    pub(crate) seeds: Vec<MovieId>,
+    pub(crate) filters: Filters,
 }
 
 impl App {
     /// Makes the answer's document and logs it.
-    pub(super) fn answer(&self, meta: &RequestMeta, asked: Asked, answer: Answer) -> ListAnswer {
-        let items: Vec<ListEntry> = answer
-            .items
-            .iter()
-            .enumerate()
-            .map(|(rank, item)| ListEntry::of(rank, item))
-            .collect();
-        let fallback_reason = answer.fallback.map(crate::engine::Fallback::as_str);
+    pub(crate) fn answer(
+        &self,
+        meta: &RequestMeta,
+        asked: &Asked,
+        assigned: &Assignment,
+        answer: Answer,
+    ) -> ListAnswer {
+        self.log(meta, asked, assigned, &answer);
+        let items = (0..).zip(&answer.items);
+        ListAnswer {
+            request_id: meta.id.to_string(),
+            user_id: asked.user_id,
+            is_fallback: answer.fallback.is_some(),
+            fallback_reason: answer.fallback,
+            policy: answer.policy,
+            experiment: assigned.experiment.clone(),
+            arm: assigned.arm.clone(),
+            feature_version: answer.feature_version,
+            as_of_ms: answer.as_of_ms,
+            items: items.map(|(rank, item)| ListEntry::of(rank, item)).collect(),
+            model_version: answer.model_version,
+            left_out: answer.left_out,
+        }
+    }
+
+    /// Logs a list as it is.
+    pub(crate) fn log(&self, meta: &RequestMeta, asked: &Asked, assigned: &Assignment, answer: &Answer) {
+        let shadow = asked.endpoint == Endpoint::Shadow;
         self.logs.log(RequestLog {
             schema_version: SchemaVersion,
-            request_id: meta.id.clone(),
+            // Nobody saw a shadow list: its id is not one that an act could name.
+            request_id: if shadow {
+                format!("{}/shadow", meta.id)
+            } else {
+                meta.id.to_string()
+            },
             timestamp: meta.received_ms,
             endpoint: asked.endpoint,
             status: 200,
             user_id: asked.user_id,
-            surface: asked.surface,
+            surface: asked.surface.clone(),
             model_version: answer.model_version.clone(),
-            policy: "ranked".to_owned(),
-            experiment: None,
-            arm: None,
-            assignment_hash: None,
+            policy: answer.policy.as_str().to_owned(),
+            experiment: assigned.experiment.clone(),
+            arm: assigned.arm.clone(),
+            assignment_hash: assigned.hash,
             feature_version: answer.feature_version,
             k: asked.k,
             candidates: answer.candidates,
-            seeds: asked.seeds,
-            filters: asked.filters,
-            items: items
-                .iter()
-                .map(|entry| LoggedItem {
-                    movie_id: entry.movie_id,
-                    rank: entry.rank,
-                    score: entry.score,
-                    source: entry.source.to_owned(),
-                    // A deterministic policy puts this movie here with certainty.
-                    propensity: 1.0,
-                    explored: false,
+            seeds: asked.seeds.clone(),
+            filters: asked.filters.clone(),
+            items: (0..)
+                .zip(&answer.items)
+                .map(|(rank, item)| LoggedItem {
+                    movie_id: item.movie.movie_id,
+                    rank,
+                    score: item.score,
+                    source: item.source.to_owned(),
+                    propensity: item.propensity,
+                    explored: answer.policy == Policy::PlackettLuce,
                 })
                 .collect(),
-            fallback_reason: fallback_reason.map(str::to_owned),
+            fallback_reason: answer.fallback.map(|reason| reason.as_str().to_owned()),
+            left_out: answer
+                .left_out
+                .iter()
+                .map(|part| part.as_str().to_owned())
+                .collect(),
             latency_ms: meta.started.elapsed().as_secs_f64() * 1e3,
-            stages: answer.stages,
+            stages: answer.stages.clone(),
         });
-        ListAnswer {
-            request_id: meta.id.clone(),
-            user_id: asked.user_id,
-            model_version: answer.model_version,
-            is_fallback: fallback_reason.is_some(),
-            fallback_reason,
-            feature_version: answer.feature_version,
-            as_of_ms: answer.as_of_ms,
-            items,
-        }
     }
 
-    pub(super) fn check_k(&self, k: Option<u32>) -> Result<u32, Problem> {
+    pub(crate) fn check_k(&self, k: Option<u32>) -> Result<u32, Problem> {
         let k = k.unwrap_or(self.config.default_k);
         if (1..=self.config.max_k).contains(&k) {
             Ok(k)
@@ -161,17 +197,18 @@ impl App {
         }
     }
 
-    pub(super) fn check_user(user: Option<UserId>) -> Result<(), Problem> {
+    /// Ids above this are not exact in every JSON implementation.
+    pub(crate) fn check_user(field: &'static str, user: Option<UserId>) -> Result<(), Problem> {
         match user {
             Some(user) if user > UserId::MAX => Err(Problem::invalid_parameter(
-                "user_id",
+                field,
                 format!("{user} is above 2^53 - 1"),
             )),
             _ => Ok(()),
         }
     }
 
-    pub(super) fn check_filters(&self, filters: &Filters) -> Result<(), Problem> {
+    pub(crate) fn check_filters(&self, filters: &Filters) -> Result<(), Problem> {
         if filters.exclude.len() > self.config.max_excluded {
             return Err(Problem::invalid_parameter(
                 "filters.exclude",
@@ -197,7 +234,7 @@ impl App {
         Ok(())
     }
 
-    pub(super) fn check_seeds(&self, field: &'static str, seeds: &[MovieId]) -> Result<(), Problem> {
+    pub(crate) fn check_seeds(&self, field: &'static str, seeds: &[MovieId]) -> Result<(), Problem> {
         if seeds.len() > self.config.max_seeds {
             return Err(Problem::invalid_parameter(
                 field,
@@ -208,7 +245,7 @@ impl App {
     }
 }
 
-pub(super) fn check_text(field: &'static str, text: Option<&String>) -> Result<(), Problem> {
+pub(crate) fn check_text(field: &'static str, text: Option<&String>) -> Result<(), Problem> {
     match text {
         Some(text) if !(1..=128).contains(&text.len()) => Err(Problem::invalid_parameter(
             field,

@@ -1,5 +1,7 @@
 //! `GET /metrics`
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -151,12 +153,45 @@ fn view(state: &AppState, text: &mut Exposition) {
 fn model(state: &AppState, text: &mut Exposition) {
     let name = "marquee_model_info";
     text.family(name, "gauge", "The models in memory, by role.");
-    for (role, model) in [
-        ("champion", state.engine.champion().serving()),
-        ("previous", state.engine.champion().previous()),
-    ] {
-        if let Some(model) = model {
-            text.sample(name, &[("role", role), ("version", &model.version.0)], 1.0);
-        }
+    let champion = state.engine.champion();
+    let challenger = champion.challenger();
+    let one_each = [
+        ("champion", champion.serving()),
+        ("previous", champion.previous()),
+        (
+            "challenger",
+            challenger
+                .as_ref()
+                .map(|challenger| Arc::clone(&challenger.serving)),
+        ),
+    ];
+    let experiment = champion
+        .all_named()
+        .into_iter()
+        .map(|model| ("experiment", model));
+    let all = one_each
+        .into_iter()
+        .filter_map(|(role, model)| Some((role, model?)))
+        .chain(experiment);
+    for (role, model) in all {
+        text.sample(name, &[("role", role), ("version", &model.version.0)], 1.0);
     }
+    text.single(
+        "marquee_rollout_share",
+        "gauge",
+        "Share of the users whom a challenger serves; 0 also where none is being rolled out.",
+        challenger.map_or(0.0, |challenger| challenger.share),
+    );
+    text.single(
+        "marquee_shadow_lists_total",
+        "counter",
+        "Lists made on the side by a model in its shadow stage.",
+        state.shadow.scored() as f64,
+    );
+    text.single(
+        "marquee_shadow_lists_skipped_total",
+        "counter",
+        "Such lists not made because too many waited.",
+        state.shadow.skipped() as f64,
+    );
 }

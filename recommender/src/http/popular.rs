@@ -3,16 +3,19 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use marquee_schemas::{Endpoint, Filters};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::extract::Query;
 use super::list::{Asked, ListAnswer};
 use super::{AppState, Problem, RequestMeta};
 use crate::engine::{PopularAsk, Window};
+use crate::traffic::Assignment;
 
 /// The query.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(default)]
 pub struct PopularQuery {
     /// Entries wanted.
     pub k: Option<u32>,
@@ -50,5 +53,5 @@ pub(super) async fn popular(
         seeds: Vec::new(),
         filters: ask.filters,
     };
-    Ok(Json(state.answer(&meta, asked, answer?)))
+    Ok(Json(state.answer(&meta, &asked, &Assignment::default(), answer?)))
 }

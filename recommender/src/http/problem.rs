@@ -3,21 +3,26 @@
 use std::any::Any;
 use std::borrow::Cow;
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, http};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::Refused;
 
 /// One refusal. `type` is `urn:marquee:problem:<code>`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Problem {
+    /// Which kind of problem.
     #[serde(rename = "type")]
     kind: String,
+    /// The kind in words.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// What is wrong with this request.
     detail: Cow<'static, str>,
     /// The field that is wrong, as a path into the request.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,6 +50,18 @@ impl Problem {
             reasons: Vec::new(),
             retry_after_s: None,
         }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    pub(crate) fn title(&self) -> &'static str {
+        self.title
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 
     fn field(mut self, field: impl Into<String>) -> Self {
@@ -77,7 +94,7 @@ impl Problem {
     }
 
     /// A field of the right type has a value outside its domain: 422.
-    pub(super) fn invalid_parameter(field: &'static str, detail: String) -> Self {
+    pub(crate) fn invalid_parameter(field: &'static str, detail: String) -> Self {
         Self::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "invalid-parameter",
@@ -115,8 +132,44 @@ impl Problem {
         )
     }
 
-    pub(super) fn unknown_movie(field: &'static str, detail: String) -> Self {
+    pub(crate) fn unknown_movie(field: &'static str, detail: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "unknown-movie", "no such movie", detail).field(field)
+    }
+
+    pub(super) fn unknown_user(detail: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown-user", "no such user", detail).field("id")
+    }
+
+    /// The call needs a key that was not given, or another one: 401.
+    pub(super) fn unauthorised() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorised",
+            "an admin key is required",
+            "send `authorization: Bearer <key>` with the key whose SHA-256 is configured",
+        )
+    }
+
+    /// No key is configured: 403.
+    pub(super) fn admin_off() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "admin-off",
+            "admin calls are switched off",
+            "configure recommender.admin_key_sha256, the SHA-256 of a key of your choice in lower-case hex",
+        )
+    }
+
+    /// An event could not be published: 503. It may have arrived all the same.
+    pub(super) fn not_published(detail: String) -> Self {
+        let mut problem = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not-published",
+            "the event was not acknowledged",
+            detail,
+        );
+        problem.retry_after_s = Some(1);
+        problem
     }
 
     pub(super) fn not_ready(reasons: Vec<&'static str>) -> Self {
@@ -153,7 +206,7 @@ impl Problem {
     }
 
     /// Something that must not happen: 500. The cause is logged, not told.
-    pub(super) fn internal(cause: &dyn std::fmt::Display) -> Self {
+    pub(crate) fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(error = %cause, "a request failed");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -182,11 +235,15 @@ impl From<Refused> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = self.status();
         let retry_after = self.retry_after_s;
+        let challenge = status == StatusCode::UNAUTHORIZED;
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

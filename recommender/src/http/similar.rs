@@ -3,16 +3,19 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use marquee_schemas::{Endpoint, Filters, MovieId};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::extract::JsonBody;
 use super::list::{Asked, ListAnswer};
 use super::{AppState, Problem, RequestMeta};
 use crate::engine::SimilarAsk;
+use crate::traffic::Assignment;
 
 /// The request: one movie or several, not both forms.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(default)]
 pub struct SimilarBody {
     /// Like this movie.
     pub movie_id: Option<MovieId>,
@@ -61,5 +64,5 @@ pub(super) async fn similar(
         seeds: ask.movies,
         filters: ask.filters,
     };
-    Ok(Json(state.answer(&meta, asked, answer?)))
+    Ok(Json(state.answer(&meta, &asked, &Assignment::default(), answer?)))
 }

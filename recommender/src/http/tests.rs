@@ -1,12 +1,18 @@
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use rand::{Rng, RngExt, SeedableRng};
-use rand_chacha::ChaCha12Rng;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
 use crate::testing::{World, rated};
+
+mod admin;
+mod batch;
+mod described;
+mod experiments;
+mod fuzz;
+mod pages;
+mod users;
 
 struct Reply {
     status: StatusCode,
@@ -41,11 +47,11 @@ async fn send(
     if let Some(content_type) = content_type {
         request = request.header("content-type", content_type);
     }
-    let response = router
-        .clone()
-        .oneshot(request.body(Body::from(body)).unwrap())
-        .await
-        .unwrap();
+    receive(router, request.body(Body::from(body)).unwrap()).await
+}
+
+async fn receive(router: &Router, request: Request<Body>) -> Reply {
+    let response = router.clone().oneshot(request).await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
     let body = to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec();
     Reply {
@@ -53,6 +59,10 @@ async fn send(
         headers,
         body,
     }
+}
+
+async fn send_owned(router: &Router, method: Method, path: String) -> Reply {
+    send(router, method, &path, None, Vec::new()).await
 }
 
 async fn get_(router: &Router, path: &str) -> Reply {
@@ -471,107 +481,4 @@ async fn metrics_tell_requests_logs_view_and_model() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }
-}
-
-/// Bytes from nothing, or a valid request with some of it replaced.
-fn random_body(rng: &mut ChaCha12Rng) -> Vec<u8> {
-    fn value(rng: &mut ChaCha12Rng, depth: u32) -> Value {
-        match rng.random_range(0..if depth == 0 { 7 } else { 9 }) {
-            0 => Value::Null,
-            1 => json!(rng.random_bool(0.5)),
-            2 => json!(rng.random_range(0..200_u64)),
-            3 => json!(rng.random::<i64>()),
-            4 => json!(rng.random::<f64>() * 1e12),
-            5 => json!(["Western", "Drama", "", "\u{0}", "s\u{1F3AC}"][rng.random_range(0..5)]),
-            6 => json!(rng.random_range(95..115_u64)),
-            7 => Value::Array(
-                (0..rng.random_range(0..4))
-                    .map(|_| value(rng, depth - 1))
-                    .collect(),
-            ),
-            _ => object(rng, depth - 1),
-        }
-    }
-    fn object(rng: &mut ChaCha12Rng, depth: u32) -> Value {
-        const FIELDS: [&str; 17] = [
-            "user_id",
-            "k",
-            "filters",
-            "context",
-            "include_seen",
-            "explain",
-            "seeds",
-            "surface",
-            "session_id",
-            "genres_any",
-            "genres_all",
-            "genres_none",
-            "year_from",
-            "year_to",
-            "exclude",
-            "movie_id",
-            "movie_ids",
-        ];
-        (0..rng.random_range(0..4))
-            .map(|_| {
-                (
-                    FIELDS[rng.random_range(0..FIELDS.len())].to_owned(),
-                    value(rng, depth),
-                )
-            })
-            .collect::<serde_json::Map<_, _>>()
-            .into()
-    }
-    match rng.random_range(0..4) {
-        0 => {
-            let mut bytes = vec![0; rng.random_range(0..64)];
-            rng.fill_bytes(&mut bytes);
-            bytes
-        }
-        1 => {
-            let mut bytes = serde_json::to_vec(&object(rng, 3)).unwrap();
-            for _ in 0..rng.random_range(1..4) {
-                let place = rng.random_range(0..bytes.len());
-                bytes[place] = rng.random();
-            }
-            bytes
-        }
-        2 => serde_json::to_vec(&object(rng, 3)).unwrap(),
-        _ => {
-            let mut body = json!({
-                "user_id": rng.random_range(0..20_u64), "k": rng.random_range(1..=100),
-                "filters": {"year_from": rng.random_range(1980..2000)}, "context": {"seeds": [103]}
-            });
-            let names = ["user_id", "k", "filters", "context"];
-            body[names[rng.random_range(0..names.len())]] = value(rng, 2);
-            serde_json::to_vec(&body).unwrap()
-        }
-    }
-}
-
-#[tokio::test]
-async fn ten_thousand_random_bodies_get_an_answer_or_a_typed_refusal() {
-    let mut world = World::new();
-    let router = world.router();
-    let mut rng = ChaCha12Rng::seed_from_u64(20_260_101);
-    let (mut good, mut bad) = (0, 0);
-    for _ in 0..10_000 {
-        let path = ["/recommend", "/similar"][rng.random_range(0..2)];
-        let body = random_body(&mut rng);
-        let shown = String::from_utf8_lossy(&body).into_owned();
-        let reply = send(&router, Method::POST, path, Some("application/json"), body).await;
-        if reply.status == 200 {
-            good += 1;
-            assert!(reply.json()["items"].is_array());
-            assert!(world.logs.try_recv().is_ok());
-        } else {
-            bad += 1;
-            assert!(reply.status.is_client_error(), "{} for {shown}", reply.status);
-            assert_eq!(
-                reply.headers["content-type"], "application/problem+json",
-                "{shown}"
-            );
-        }
-    }
-    assert!(good > 500 && bad > 500, "{good} answered, {bad} refused");
 }

@@ -14,9 +14,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::queue::LogStats;
-use super::sink::{LogSink, SinkError};
 use super::spool::Spool;
 use crate::alerts::Alerts;
+use crate::sink::{Sink, SinkError};
 
 /// How a worker sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ enum Woken {
     Record(Option<Box<RequestLog>>),
 }
 
-impl<S: LogSink> Worker<S> {
+impl<S: Sink> Worker<S> {
     /// A worker for the queue behind `receiver`.
     #[must_use]
     pub fn new(

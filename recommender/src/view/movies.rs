@@ -85,6 +85,12 @@ impl Movies {
         self.genres.get(name).copied()
     }
 
+    /// The genre of a number.
+    #[must_use]
+    pub fn genre_name(&self, number: u32) -> Option<&str> {
+        self.genre_names.get(number as usize).map(String::as_str)
+    }
+
     /// All genre names, sorted.
     #[must_use]
     pub fn genre_names(&self) -> Vec<&str> {

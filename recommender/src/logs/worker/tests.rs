@@ -5,8 +5,8 @@ use marquee_runtime::ManualClock;
 use marquee_schemas::{Endpoint, Filters, SchemaVersion};
 
 use super::*;
-use crate::logs::sink::Acknowledged;
 use crate::logs::{LogQueue, SpoolConfig};
+use crate::sink::Acknowledged;
 
 /// A broker that can go away in two ways: refusing at once, or never acknowledging.
 #[derive(Debug, Default)]
@@ -16,10 +16,10 @@ struct Broker {
     got: Mutex<Vec<String>>,
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Wire(Arc<Broker>);
 
-impl LogSink for Wire {
+impl Sink for Wire {
     fn send(&self, record: &Outgoing) -> Result<Acknowledged, SinkError> {
         if self.0.away.load(Ordering::SeqCst) {
             return Err(SinkError::Later("away".into()));
@@ -57,6 +57,7 @@ fn log(id: impl ToString) -> RequestLog {
         filters: Filters::default(),
         items: Vec::new(),
         fallback_reason: None,
+        left_out: Vec::new(),
         latency_ms: 0.0,
         stages: Vec::new(),
     }

@@ -1,4 +1,4 @@
-//! Where request logs go.
+//! Where records go: the brokers, or a test's own list.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -31,7 +31,7 @@ impl From<BusError> for SinkError {
 pub type Acknowledged = Pin<Box<dyn Future<Output = Result<(), SinkError>> + Send>>;
 
 /// Takes records in order.
-pub trait LogSink: Send + 'static {
+pub trait Sink: std::fmt::Debug + Send + Sync + 'static {
     /// Sends a record without waiting for it to arrive.
     ///
     /// # Errors
@@ -39,11 +39,11 @@ pub trait LogSink: Send + 'static {
     fn send(&self, record: &Outgoing) -> Result<Acknowledged, SinkError>;
 }
 
-/// The `request-logs` topic.
+/// The brokers.
 #[derive(Debug, Clone)]
 pub struct BusSink(pub Publisher);
 
-impl LogSink for BusSink {
+impl Sink for BusSink {
     fn send(&self, record: &Outgoing) -> Result<Acknowledged, SinkError> {
         let pending = self.0.try_send(record)?;
         Ok(Box::pin(async move {
