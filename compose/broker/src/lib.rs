@@ -53,7 +53,8 @@ pub enum BrokerError {
 #[derive(Debug)]
 pub struct EmbeddedBroker {
     address: SocketAddr,
-    task: tokio::task::JoinHandle<Result<(), BrokerError>>,
+    stop: CancellationToken,
+    end: tokio::sync::oneshot::Receiver<Result<(), BrokerError>>,
 }
 
 /// Starts the broker; it accepts connections soon after this returns.
@@ -82,24 +83,26 @@ impl EmbeddedBroker {
     /// # Errors
     /// [`BrokerError::Ended`] if the engine ends before that.
     pub async fn run(mut self, token: CancellationToken) -> Result<(), BrokerError> {
-        tokio::select! {
-            () = token.cancelled() => {
-                self.task.abort();
-                // Cancelled is the expected outcome; the connections' tasks die with their parent.
-                drop((&mut self.task).await);
-                Ok(())
+        let early = tokio::select! {
+            () = token.cancelled() => None,
+            end = &mut self.end => Some(end),
+        };
+        match early {
+            None => {
+                self.stop.cancel();
+                match (&mut self.end).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(BrokerError::Ended("while stopping".into())),
+                }
             }
-            outcome = &mut self.task => match outcome {
-                Ok(Ok(())) => Err(BrokerError::Ended("without a reason".into())),
-                Ok(Err(error)) => Err(error),
-                Err(error) => Err(BrokerError::Ended(error.to_string())),
-            },
+            Some(Ok(Err(error))) => Err(error),
+            Some(_) => Err(BrokerError::Ended("without a reason".into())),
         }
     }
 }
 
 impl Drop for EmbeddedBroker {
     fn drop(&mut self) {
-        self.task.abort();
+        self.stop.cancel();
     }
 }

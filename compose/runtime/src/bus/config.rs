@@ -79,7 +79,8 @@ impl BusConfig {
     pub(super) fn consumer(&self, client_id: &str, group: Option<&str>) -> ClientConfig {
         let mut config = self.base(client_id);
         config
-            .set("fetch.wait.max.ms", "10")
+            // A broker answers as soon as there is a record; this is how often an idle consumer asks again.
+            .set("fetch.wait.max.ms", "200")
             .set("fetch.message.max.bytes", "4194304")
             .set("queued.max.messages.kbytes", "32768")
             .set("session.timeout.ms", "10000")

@@ -1,0 +1,236 @@
+//! The tail and the fetches against the engine's own storage.
+
+use std::time::Duration;
+
+use rama::{Context, Service as _};
+use tansu_sans_io::create_topics_request::CreatableTopic;
+use tansu_sans_io::fetch_request::{FetchPartition, FetchTopic};
+use tansu_sans_io::fetch_response::PartitionData;
+use tansu_sans_io::record::{Record, deflated, inflated};
+use tansu_sans_io::{ErrorCode, FetchRequest, IsolationLevel};
+use tansu_storage::{Storage as _, StorageContainer, TopicId, Topition};
+
+use super::fetch::Fetch;
+use super::tail::Tail;
+
+const TOPIC: &str = "t";
+/// Longer than any of these tests may take: whoever waits for it hangs visibly.
+const FOREVER: Duration = Duration::from_secs(60);
+
+struct Log {
+    tail: Tail<StorageContainer>,
+    _folder: tempfile::TempDir,
+}
+
+async fn log() -> Log {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = super::open(([127, 0, 0, 1], 9092).into(), &folder.path().join("log.db"))
+        .await
+        .unwrap();
+    let tail = Tail::new(inner);
+    create(&tail).await;
+    Log {
+        tail,
+        _folder: folder,
+    }
+}
+
+async fn create(tail: &Tail<StorageContainer>) {
+    tail.create_topic(
+        CreatableTopic::default()
+            .name(TOPIC.into())
+            .num_partitions(2)
+            .replication_factor(1)
+            .assignments(Some([].into()))
+            .configs(Some([].into())),
+        false,
+    )
+    .await
+    .unwrap();
+}
+
+fn topition(partition: i32) -> Topition {
+    Topition::new(TOPIC, partition)
+}
+
+/// `records` records numbered from `first`, of `bytes` bytes each.
+fn batch(first: usize, records: usize, bytes: usize) -> deflated::Batch {
+    let mut builder = inflated::Batch::builder()
+        .base_timestamp(1_000)
+        .producer_id(-1)
+        .producer_epoch(-1)
+        .base_sequence(-1)
+        .last_offset_delta(i32::try_from(records).unwrap() - 1);
+    for n in 0..records {
+        let mut value = format!("{}/", first + n).into_bytes();
+        value.resize(value.len().max(bytes), b'.');
+        builder = builder.record(
+            Record::builder()
+                .offset_delta(i32::try_from(n).unwrap())
+                .value(Some(value.into())),
+        );
+    }
+    builder.build().and_then(TryInto::try_into).unwrap()
+}
+
+/// Offsets and numbers of the records in `batches`.
+fn contents(batches: Vec<deflated::Batch>) -> Vec<(i64, usize)> {
+    let mut contents = Vec::new();
+    for batch in batches {
+        let base = batch.base_offset;
+        for record in Vec::<Record>::try_from(batch).unwrap() {
+            let value = record.value.clone().unwrap();
+            let text = std::str::from_utf8(&value).unwrap();
+            let number = text.split('/').next().unwrap().parse().unwrap();
+            contents.push((base + i64::from(record.offset_delta), number));
+        }
+    }
+    contents
+}
+
+fn request(partition: i32, offset: i64, wait: Duration) -> FetchRequest {
+    FetchRequest::default()
+        .max_wait_ms(i32::try_from(wait.as_millis()).unwrap())
+        .min_bytes(1)
+        .max_bytes(Some(1 << 20))
+        .topics(Some(
+            [FetchTopic::default().topic(Some(TOPIC.into())).partitions(Some(
+                [FetchPartition::default()
+                    .partition(partition)
+                    .fetch_offset(offset)
+                    .partition_max_bytes(1 << 20)]
+                .into(),
+            ))]
+            .into(),
+        ))
+}
+
+async fn ask(tail: &Tail<StorageContainer>, request: FetchRequest) -> PartitionData {
+    let answer = Fetch::new(tail.clone())
+        .serve(Context::default(), request)
+        .await
+        .unwrap();
+    answer.responses.unwrap().remove(0).partitions.unwrap().remove(0)
+}
+
+fn records(answer: PartitionData) -> Vec<(i64, usize)> {
+    assert_eq!(answer.error_code, i16::from(ErrorCode::None));
+    answer
+        .records
+        .map_or_else(Vec::new, |frame| contents(frame.batches))
+}
+
+/// Reads from `offset` to the end as a consumer does: each answer says where the next request begins.
+async fn read_on(tail: &Tail<StorageContainer>, mut offset: i64) -> Vec<(i64, usize)> {
+    let mut all = Vec::new();
+    loop {
+        let some = records(ask(tail, request(0, offset, Duration::ZERO)).await);
+        let Some(&(last, _)) = some.last() else { return all };
+        // A batch from memory may begin before the offset asked for; clients pass over that part.
+        all.extend(some.into_iter().filter(|&(at, _)| at >= offset));
+        offset = last + 1;
+    }
+}
+
+#[tokio::test]
+async fn every_offset_reads_on_without_a_gap_whether_from_memory_or_from_the_file() {
+    let Log { tail, _folder } = log().await;
+    let mut written = 0;
+    // About 4 MB: most of it leaves the memory again.
+    for (n, size) in [1, 7, 3, 40, 2, 1, 90, 11, 5, 64, 1, 1, 30]
+        .into_iter()
+        .enumerate()
+    {
+        let base = tail
+            .produce(None, &topition(0), batch(written, size, 16_000))
+            .await
+            .unwrap();
+        assert_eq!(base, i64::try_from(written).unwrap(), "batch {n}");
+        written += size;
+    }
+    let all: Vec<(i64, usize)> = (0..written).map(|n| (i64::try_from(n).unwrap(), n)).collect();
+    for from in (0..=written).step_by(5) {
+        assert_eq!(
+            read_on(&tail, i64::try_from(from).unwrap()).await,
+            all[from..],
+            "from {from}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_fetch_ends_with_the_next_append() {
+    let Log { tail, _folder } = log().await;
+    let waiting = tokio::spawn({
+        let tail = tail.clone();
+        async move { records(ask(&tail, request(1, 0, FOREVER)).await) }
+    });
+    // Another partition's records do not end it, but must not lose the wake-up either.
+    for n in 0..20 {
+        tail.produce(None, &topition(0), batch(n, 1, 1)).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(!waiting.is_finished());
+    tail.produce(None, &topition(1), batch(0, 3, 1)).await.unwrap();
+    let got = tokio::time::timeout(FOREVER / 2, waiting).await.unwrap().unwrap();
+    assert_eq!(got, [(0, 0), (1, 1), (2, 2)]);
+}
+
+#[tokio::test]
+async fn offsets_and_topics_that_do_not_exist_are_named() {
+    let Log { tail, _folder } = log().await;
+    tail.produce(None, &topition(0), batch(0, 2, 1)).await.unwrap();
+    let code = |answer: PartitionData| ErrorCode::try_from(answer.error_code).unwrap();
+    assert_eq!(
+        code(ask(&tail, request(0, 3, FOREVER)).await),
+        ErrorCode::OffsetOutOfRange
+    );
+    assert_eq!(
+        code(ask(&tail, request(0, -1, FOREVER)).await),
+        ErrorCode::OffsetOutOfRange
+    );
+    assert_eq!(
+        code(ask(&tail, request(9, 0, FOREVER)).await),
+        ErrorCode::UnknownTopicOrPartition
+    );
+    let mut elsewhere = request(0, 0, FOREVER);
+    elsewhere.topics.as_mut().unwrap()[0].topic = Some("nowhere".into());
+    assert_eq!(
+        code(ask(&tail, elsewhere).await),
+        ErrorCode::UnknownTopicOrPartition
+    );
+    assert!(records(ask(&tail, request(0, 2, Duration::from_millis(1))).await).is_empty());
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_forgotten() {
+    let Log { tail, _folder } = log().await;
+    tail.produce(None, &topition(0), batch(0, 5, 1)).await.unwrap();
+    assert_eq!(read_on(&tail, 0).await.len(), 5);
+    tail.delete_topic(&TopicId::from(TOPIC)).await.unwrap();
+    assert!(tail.offset_stage(&topition(0)).await.is_err());
+    create(&tail).await;
+    assert!(read_on(&tail, 0).await.is_empty());
+    tail.produce(None, &topition(0), batch(7, 1, 1)).await.unwrap();
+    assert_eq!(read_on(&tail, 0).await, [(0, 7)]);
+}
+
+#[tokio::test]
+async fn a_refused_append_leaves_the_file_s_truth() {
+    let Log { tail, _folder } = log().await;
+    tail.produce(None, &topition(0), batch(0, 2, 1)).await.unwrap();
+    // An idempotent producer that was never registered.
+    let mut refused = batch(2, 2, 1);
+    refused.producer_id = 77;
+    refused.base_sequence = 0;
+    assert!(tail.produce(None, &topition(0), refused).await.is_err());
+    tail.produce(None, &topition(0), batch(2, 2, 1)).await.unwrap();
+    assert_eq!(read_on(&tail, 0).await, [(0, 0), (1, 1), (2, 2), (3, 3)]);
+    let isolation = IsolationLevel::ReadUncommitted;
+    let file = tail
+        .inner
+        .fetch(&topition(0), 0, 1, 1 << 20, isolation)
+        .await
+        .unwrap();
+    assert_eq!(contents(file).len(), 4);
+}
