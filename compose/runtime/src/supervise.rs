@@ -98,12 +98,6 @@ impl Supervisor {
         self.tokens[stage as usize].clone()
     }
 
-    /// A token that asks the supervisor itself to stop everything, as a signal would.
-    #[must_use]
-    pub fn stop_token(&self) -> CancellationToken {
-        self.stopping.clone()
-    }
-
     /// Runs a service that lasts until it is told to end.
     pub fn spawn<F>(&mut self, name: impl Into<String>, stage: Stage, service: F)
     where
