@@ -30,6 +30,9 @@ pub struct Config {
     pub dedupe_window_events: u64,
     /// Memory for cached pages of each partition's file, bytes.
     pub cache_bytes_per_partition: usize,
+    /// How often movies' changelog records are published, ms; zero publishes them with every batch. Users' records
+    /// never wait.
+    pub movie_features_every_ms: i64,
     /// How often an idle processor looks for changes in the catalogue, ms. An unknown movie makes it look at once.
     pub catalogue_refresh_ms: i64,
     /// When to ask for a training.
@@ -47,6 +50,7 @@ impl Default for Config {
             max_future_ms: 24 * 60 * 60 * 1000,
             dedupe_window_events: 1 << 20,
             cache_bytes_per_partition: 64 * 1024 * 1024,
+            movie_features_every_ms: 1_000,
             catalogue_refresh_ms: 30_000,
             triggers: TriggerConfig::default(),
         }
@@ -87,6 +91,10 @@ impl Config {
             (self.max_batch_records == 0, "max_batch_records is zero"),
             (self.max_future_ms < 0, "max_future_ms is negative"),
             (self.dedupe_window_events == 0, "dedupe_window_events is zero"),
+            (
+                self.movie_features_every_ms < 0,
+                "movie_features_every_ms is negative",
+            ),
             (self.catalogue_refresh_ms < 0, "catalogue_refresh_ms is negative"),
             (
                 self.triggers.volume_interactions == 0,

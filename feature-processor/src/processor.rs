@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use marquee_runtime::Clock;
 use marquee_runtime::bus::{Handler, RawRecord, Start};
@@ -31,6 +32,8 @@ pub struct Processor<C, S> {
     /// Something may be left over from an earlier life.
     unsettled: bool,
     catalogue_read_ms: i64,
+    /// When movies' records were last published; `None` before the first time.
+    movies_published_ms: Option<i64>,
 }
 
 /// What a processor had done when it was closed.
@@ -63,6 +66,7 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             triggers,
             unsettled: false,
             catalogue_read_ms: 0,
+            movies_published_ms: None,
         })
     }
 
@@ -153,6 +157,11 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
         Ok(())
     }
 
+    fn movies_are_due(&self, now_ms: i64) -> bool {
+        self.movies_published_ms
+            .is_none_or(|last| now_ms.saturating_sub(last) >= self.config.movie_features_every_ms)
+    }
+
     /// Decides about retraining and publishes everything outstanding. `false` if the processor is stopping and the
     /// broker is away: it stays in the outbox.
     fn settle(&mut self) -> Result<bool, Error> {
@@ -161,15 +170,17 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             .iter()
             .map(|(&partition, store)| (partition, PartitionTotals::of(store.counters())))
             .collect();
-        self.triggers
-            .evaluate(&totals, self.clock.now_ms(), &*self.faults)?;
+        let now_ms = self.clock.now_ms();
+        self.triggers.evaluate(&totals, now_ms, &*self.faults)?;
+        let movies = self.movies_are_due(now_ms);
         let waiting: Vec<&Store> = self
             .stores
             .values()
-            .filter(|store| store.has_outgoing())
+            .filter(|store| store.has_outgoing(movies))
             .collect();
+        let begun = Instant::now();
         let mut outgoing = Vec::new();
-        for records in in_parallel(waiting, true, Store::outgoing) {
+        for records in in_parallel(waiting, true, |store| store.outgoing(movies)) {
             outgoing.append(&mut records?);
         }
         // After the features that they speak of.
@@ -179,15 +190,30 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             return Ok(true);
         }
         self.faults.pass(CrashPoint::BeforePublish)?;
+        let read = begun.elapsed();
         if !self.sink.publish(&outgoing)? {
             self.unsettled = true;
             return Ok(false);
         }
+        tracing::debug!(
+            records = outgoing.len(),
+            bytes = outgoing
+                .iter()
+                .filter_map(|record| record.value.as_ref())
+                .map(Vec::len)
+                .sum::<usize>(),
+            read_us = read.as_micros() as u64,
+            publish_us = (begun.elapsed() - read).as_micros() as u64,
+            "outbox published"
+        );
         self.faults.pass(CrashPoint::AfterPublish)?;
         for store in self.stores.values_mut() {
-            store.published();
+            store.published(movies);
         }
         self.triggers.published()?;
+        if movies {
+            self.movies_published_ms = Some(now_ms);
+        }
         self.unsettled = false;
         Ok(true)
     }
@@ -255,14 +281,22 @@ impl<C: Catalogue, S: Sink> Handler for Processor<C, S> {
         if self.misses_a_movie(&judged) && !self.refresh_catalogue()? {
             return Ok(());
         }
+        let begun = Instant::now();
+        let records: usize = judged.values().map(Vec::len).sum();
         self.apply_all(judged, now_ms)?;
+        tracing::debug!(
+            records,
+            commit_us = begun.elapsed().as_micros() as u64,
+            "batch committed"
+        );
         // A refusal to publish means that the process is stopping; the effect is durable.
         let _settled = self.settle()?;
         Ok(())
     }
 
     fn tick(&mut self) -> Result<(), Error> {
-        if self.unsettled {
+        let movies = self.movies_are_due(self.clock.now_ms());
+        if self.unsettled || (movies && self.stores.values().any(|store| store.has_outgoing(true))) {
             let _settled = self.settle()?;
         }
         if self.clock.now_ms().saturating_sub(self.catalogue_read_ms) >= self.config.catalogue_refresh_ms {

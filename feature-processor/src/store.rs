@@ -62,8 +62,10 @@ pub struct Store {
     counters: Counters,
     book: GenreBook,
     window: Window,
-    /// Rows of the outbox below this have been published, and those from `kept` on are still in the file.
+    /// Rows of the outbox below this have been published, except for their movies ...
     published: u64,
+    /// ... and with them those below this. Rows from `kept` on are still in the file.
+    movies_published: u64,
     kept: u64,
     next_row: u64,
 }
@@ -125,6 +127,7 @@ impl Store {
             book,
             window,
             published: kept,
+            movies_published: kept,
             kept,
             next_row,
         }))
@@ -175,10 +178,11 @@ impl Store {
             });
         }
         let done = batch.write(&txn, self.next_row).map_err(fail())?;
-        remove_rows(&txn, self.kept, self.published).map_err(fail())?;
+        let told = self.told();
+        remove_rows(&txn, self.kept, told).map_err(fail())?;
         faults.pass(CrashPoint::BeforeCommit)?;
         txn.commit().map_err(|e| fail()(e.into()))?;
-        self.kept = self.published;
+        self.kept = told;
         self.next_row += u64::from(done.outbox);
         self.counters = done.counters;
         self.book = done.book;
@@ -192,30 +196,39 @@ impl Store {
         })
     }
 
-    /// Whether something is still to be published.
+    /// Rows of the outbox below this have nothing left to say.
+    fn told(&self) -> u64 {
+        self.published.min(self.movies_published)
+    }
+
+    /// Whether something is still to be published; `movies` says whether movies' records count, too.
     #[must_use]
-    pub fn has_outgoing(&self) -> bool {
-        self.published < self.next_row
+    pub fn has_outgoing(&self, movies: bool) -> bool {
+        self.published < self.next_row || (movies && self.movies_published < self.next_row)
     }
 
     /// What is still to be published: the changelog records of all touched keys, each key once with its present
-    /// value, then dead letters. Includes what a crash kept from being published.
+    /// value, then dead letters. Includes what a crash kept from being published. Without `movies` their records wait:
+    /// a popular movie is touched by every batch, and nobody who waits for a user's news reads it.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn outgoing(&self) -> Result<Vec<Outgoing>, Error> {
-        if !self.has_outgoing() {
+    pub fn outgoing(&self, movies: bool) -> Result<Vec<Outgoing>, Error> {
+        if !self.has_outgoing(movies) {
             return Ok(Vec::new());
         }
         self.snapshot()?
-            .outgoing(self.published)
+            .outgoing(self.published, movies.then_some(self.movies_published))
             .map_err(Error::store(&self.path))
     }
 
     /// Notes that everything [`Store::outgoing`] returned has been acknowledged. The next transaction removes it from
     /// the file; a crash before that repeats it.
-    pub fn published(&mut self) {
+    pub fn published(&mut self, movies: bool) {
         self.published = self.next_row;
+        if movies {
+            self.movies_published = self.next_row;
+        }
     }
 
     /// Removes what has been published from the file and closes it.
@@ -224,9 +237,9 @@ impl Store {
     /// The file cannot be written; the state is safe all the same.
     pub fn close(self) -> Result<(), Error> {
         let clear = || -> Result<(), redb::Error> {
-            if self.kept < self.published {
+            if self.kept < self.told() {
                 let txn = begin(&self.db)?;
-                remove_rows(&txn, self.kept, self.published)?;
+                remove_rows(&txn, self.kept, self.told())?;
                 txn.commit()?;
             }
             Ok(())

@@ -212,15 +212,28 @@ impl Snapshot {
         Ok(entries)
     }
 
-    /// What the outbox rows from `first` on have to say: changelog records of all keys they touch, each key once,
-    /// then dead letters.
-    pub(super) fn outgoing(&self, first: u64) -> Result<Vec<Outgoing>, redb::Error> {
+    /// What the outbox rows have to say: changelog records of all keys they touch, each key once, then dead letters.
+    /// Movies' keys are taken from the rows from `movies_from` on, if they are due at all, everything else from those
+    /// from `first` on.
+    pub(super) fn outgoing(
+        &self,
+        first: u64,
+        movies_from: Option<u64>,
+    ) -> Result<Vec<Outgoing>, redb::Error> {
         let mut keys = Vec::new();
         let mut letters = Vec::new();
-        for row in self.txn.open_table(OUTBOX)?.range(first..)? {
-            let row = Row::decode(row?.1.value())?;
-            keys.extend(row.keys);
-            letters.extend(row.letters.into_iter().map(|(key, value)| letter(key, value)));
+        let oldest = movies_from.map_or(first, |movies| movies.min(first));
+        for row in self.txn.open_table(OUTBOX)?.range(oldest..)? {
+            let (number, row) = row?;
+            let number = number.value();
+            let row = Row::decode(row.value())?;
+            keys.extend(row.keys.into_iter().filter(|key| match key {
+                FeatureKey::Movie(_) => movies_from.is_some_and(|from| number >= from),
+                FeatureKey::User(_) | FeatureKey::History(..) => number >= first,
+            }));
+            if number >= first {
+                letters.extend(row.letters.into_iter().map(|(key, value)| letter(key, value)));
+            }
         }
         keys.sort_unstable();
         keys.dedup();

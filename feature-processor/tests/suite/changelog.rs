@@ -72,6 +72,59 @@ fn what_is_no_history_changes_the_user_but_neither_history_nor_movie() {
     assert_eq!(keys, [FeatureKey::User(UserId(0))]);
 }
 
+#[test]
+fn movies_records_wait_for_their_time_and_survive_a_restart_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        movie_features_every_ms: 1_000,
+        ..config(folder.path())
+    };
+    let clock = Arc::new(ManualClock::at(NOW_MS));
+    let sink = MemorySink::default();
+    let movies = catalogue(3);
+    let live = || {
+        let mut processor =
+            Processor::new(config.clone(), clock.clone(), movies.clone(), sink.clone()).unwrap();
+        processor.assigned(Topic::Interactions, &[0]).unwrap();
+        processor
+    };
+    let mut log = Log::default();
+    for n in 0..4_u32 {
+        log.event(
+            1,
+            &rating(&n.to_string(), 0, 1 + n % 3, 4.0, 1_000 + i64::from(n)),
+        );
+    }
+    let count = |kind: &str| {
+        sink.records()
+            .iter()
+            .filter(|record| record.key.starts_with(kind.as_bytes()))
+            .count()
+    };
+    let mut processor = live();
+    processor.handle(log.0[&0][..1].to_vec()).unwrap();
+    assert_eq!(
+        (count("u/"), count("m/")),
+        (1, 1),
+        "the first batch of a life takes them along"
+    );
+    processor.handle(log.0[&0][1..2].to_vec()).unwrap();
+    clock.advance(999);
+    processor.tick().unwrap();
+    assert_eq!((count("u/"), count("m/")), (2, 1));
+    clock.advance(1);
+    processor.tick().unwrap();
+    assert_eq!((count("u/"), count("m/")), (2, 2));
+    processor.handle(log.0[&0][2..3].to_vec()).unwrap();
+    assert_eq!((count("u/"), count("m/")), (3, 2));
+    drop(processor);
+    let mut processor = live();
+    processor.tick().unwrap();
+    // The user's record goes out again because nothing after it removed it from the outbox.
+    assert_eq!((count("u/"), count("m/")), (4, 3));
+    processor.close().unwrap();
+}
+
 /// A catalogue whose second movie is published only after it was first looked at.
 #[derive(Debug, Default)]
 struct Growing {

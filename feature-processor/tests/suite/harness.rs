@@ -101,6 +101,7 @@ pub(crate) fn config(folder: &Path) -> Config {
         state_dir: folder.to_owned(),
         dedupe_window_events: 1 << 20,
         cache_bytes_per_partition: 16 << 20,
+        movie_features_every_ms: 0,
         triggers: TriggerConfig {
             bootstrap_min_interactions: 200,
             bootstrap_min_users: 10,
@@ -196,6 +197,11 @@ pub(crate) fn disturbed(
 ) -> (TestProcessor, Outcome, u32) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let sink = MemorySink::default();
+    let config = &Config {
+        // The clock stands still: movies' records go out with the first batch of each life, or with every batch.
+        movie_features_every_ms: [0, 60_000][below(&mut rng, 2)],
+        ..config.clone()
+    };
     let mut crashes = 0;
     loop {
         let countdown = i64::try_from(below(&mut rng, crash_every)).unwrap();

@@ -85,7 +85,7 @@ fn events_per_second() {
                             .map(|record| judge(record, NOW_MS, limits))
                             .collect();
                         store.apply(&judged, movies, NOW_MS, &NoFaults).unwrap();
-                        store.published();
+                        store.published(true);
                     }
                 });
             }
