@@ -8,6 +8,9 @@
 //! Whatever takes longer (the first fold, a refold) is done aside and swapped in. Guards are never held across an
 //! `.await`.
 //!
+//! # Freshness
+//! Events show before the feature store has committed and published them, see [`ahead`].
+//!
 //! # Order
 //! A first load sees each history chunk once, not the events in their order: all entries are folded sorted by
 //! (event time, partition, user, position). Later entries are folded as they come. A restart therefore gives the
@@ -17,6 +20,7 @@
 //! A tombstone removes the user's entries of that partition: history and seen set are those of the remaining ones at
 //! once. What the entries added to sums over all users is anonymous and stays until the next fold.
 
+mod ahead;
 mod change;
 mod follow;
 mod movies;
@@ -28,8 +32,9 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use marquee_models::Error as ModelsError;
 use marquee_models::live::{LiveParams, LiveState};
 use marquee_runtime::bus::RawRecord;
-use marquee_schemas::Topic;
+use marquee_schemas::{Interaction, Limits, Topic};
 
+pub use ahead::Ahead;
 pub use change::{Change, RecordError};
 pub(crate) use follow::{Follow, follow};
 pub use movies::{MovieRow, Movies};
@@ -44,6 +49,7 @@ pub struct ViewState {
     pub users: Users,
     /// The streaming state that models read.
     pub live: LiveState,
+    recent: ahead::RecentIds,
     refold: bool,
 }
 
@@ -66,6 +72,7 @@ impl ViewState {
             movies: Movies::default(),
             users: Users::default(),
             live: LiveState::new(params)?,
+            recent: ahead::RecentIds::default(),
             refold: false,
         })
     }
@@ -125,6 +132,16 @@ impl ViewState {
                 stored.user = Some(user);
                 stored.fresh = fresh;
             }
+            Change::Event {
+                partition,
+                offset,
+                event,
+            } => {
+                if let Some((user, entry)) = self.anticipate(partition, offset, &event) {
+                    stored.user = Some(user);
+                    stored.fresh.extend(entry);
+                }
+            }
             Change::User { partition, features } => self.users.describe(partition, &features),
             Change::UserGone { partition, user } => {
                 if let Some(gone) = self.users.remove(partition, user) {
@@ -137,6 +154,33 @@ impl ViewState {
         // A movie first met in a history needs a place in the model's binding too.
         stored.movies |= self.movies.len() != known;
         stored
+    }
+
+    /// Puts an event ahead of what the feature store says; see [`ahead`]. `None` if it does not count.
+    fn anticipate(
+        &mut self,
+        partition: i32,
+        offset: i64,
+        event: &Interaction,
+    ) -> Option<(u32, Option<Entry>)> {
+        let entry = match event.movie_id {
+            // Not in the catalogue: refused by the feature processor, too, unless it learns of the movie before.
+            Some(movie) => {
+                let (item, _) = self.movies.find(movie)?;
+                event.kind.is_history().then(|| Entry {
+                    item,
+                    kind: event.kind,
+                    rating: event.rating,
+                    time_ms: event.timestamp,
+                })
+            }
+            None => None,
+        };
+        if !self.recent.admit(partition, &event.event_id) {
+            return None;
+        }
+        let user = self.users.anticipate(partition, event.user_id, offset, entry)?;
+        Some((user, entry))
     }
 
     /// The live state that folding all kept entries gives.
@@ -247,11 +291,19 @@ impl View {
         drop(old);
     }
 
-    /// Reads and applies records in slices; those that cannot be read are counted and given to `refused`.
-    pub fn apply(&self, records: &[RawRecord], mut refused: impl FnMut(&RawRecord, RecordError)) -> Applied {
+    /// Reads and applies records in slices; those that cannot be read are counted and given to `refused`. Events that
+    /// claim to come from after `now_ms` are left to the feature processor.
+    pub fn apply(
+        &self,
+        records: &[RawRecord],
+        now_ms: i64,
+        mut refused: impl FnMut(&RawRecord, RecordError),
+    ) -> Applied {
         let mut changes = Vec::with_capacity(records.len());
         for record in records {
             match Change::read(record) {
+                Ok(Some(Change::Event { event, .. }))
+                    if event.check_time(now_ms, Limits::default()).is_err() => {}
                 Ok(Some(change)) => changes.push(change),
                 Ok(None) => {}
                 Err(error) => {
@@ -340,8 +392,10 @@ impl View {
         missing
     }
 
-    /// The topics a view follows.
+    /// The topics that hold what a view is made of.
     pub const TOPICS: [Topic; 2] = [Topic::Movies, Topic::Features];
+    /// The topics a view follows: also events that the feature store has yet to publish.
+    pub const FOLLOWED: [Topic; 3] = [Topic::Movies, Topic::Features, Topic::Interactions];
 }
 
 #[cfg(test)]

@@ -31,6 +31,9 @@ const FIRST_USER: u64 = 1 << 40;
 /// Distance from the checked users' ids to those of the background; all stay below 2^53.
 const BACKGROUND_USERS: u64 = 1 << 51;
 const RATINGS: usize = 5;
+/// Pause between two questions about the same user: the figures are late by up to this, and each question is a
+/// request that is logged.
+const ASK_AGAIN: Duration = Duration::from_millis(3);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(common: &Common, args: E2eCheckArgs) -> Result<()> {
@@ -274,7 +277,7 @@ fn measure(
                 tracing::warn!(feature_version = ?answer.feature_version, "a list did not change in time");
                 break;
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(ASK_AGAIN);
         }
         if let Some(&(count, at)) = arrivals
             .0

@@ -134,6 +134,7 @@ fn view(state: &AppState, text: &mut Exposition) {
     }
     let now = view.read();
     let (movies, users, gaps) = (now.movies.present(), now.users.len(), now.users.missing_entries());
+    let taken_back = now.users.taken_back();
     drop(now);
     text.single(
         "marquee_view_movies",
@@ -147,6 +148,12 @@ fn view(state: &AppState, text: &mut Exposition) {
         "gauge",
         "History entries that the changelog lacks.",
         gaps as f64,
+    );
+    text.single(
+        "marquee_view_events_taken_back",
+        "gauge",
+        "Events that lists rested on before the feature store, which then did not apply them.",
+        taken_back as f64,
     );
 }
 

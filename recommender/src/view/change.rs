@@ -2,7 +2,8 @@
 
 use marquee_runtime::bus::RawRecord;
 use marquee_schemas::{
-    DecodeError, FeatureKey, FeatureRecord, HistoryChunk, Movie, MovieId, Topic, UserFeatures, UserId, decode,
+    DecodeError, FeatureKey, FeatureRecord, HistoryChunk, Interaction, MAX_INTERACTION_BYTES, Movie, MovieId,
+    Topic, UserFeatures, UserId, decode,
 };
 
 /// A record, read.
@@ -26,6 +27,15 @@ pub enum Change {
         /// The aggregates.
         features: Box<UserFeatures>,
     },
+    /// A user did something that the feature store has not published yet.
+    Event {
+        /// Partition of `interactions`, which is that of the changelog.
+        partition: i32,
+        /// Offset in it.
+        offset: i64,
+        /// What was done.
+        event: Box<Interaction>,
+    },
     /// A user's data in one partition was erased.
     UserGone {
         /// Partition of the changelog.
@@ -47,12 +57,16 @@ pub enum RecordError {
 }
 
 impl Change {
-    /// Reads a record of `movies` or `features`; `None` for one that says nothing to a view (movie aggregates follow
-    /// from the histories).
+    /// Reads a record of `movies`, `features` or `interactions`; `None` for one that says nothing to a view: movie
+    /// aggregates follow from the histories, and whatever is no valid interaction is the feature processor's to
+    /// refuse.
     ///
     /// # Errors
     /// [`RecordError`] for a record that is not what its topic promises.
     pub fn read(record: &RawRecord) -> Result<Option<Self>, RecordError> {
+        if record.topic == Topic::Interactions {
+            return Ok(Self::event(record));
+        }
         let key = record
             .key
             .as_deref()
@@ -87,5 +101,17 @@ impl Change {
                 FeatureRecord::Movie(_) => None,
             }),
         }
+    }
+
+    fn event(record: &RawRecord) -> Option<Self> {
+        let value = record.value.as_deref()?;
+        if value.len() > MAX_INTERACTION_BYTES {
+            return None;
+        }
+        Some(Self::Event {
+            partition: record.partition,
+            offset: record.offset,
+            event: Box::new(decode(value).ok()?),
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps the view up to date: a first load of everything in the log, then record by record.
+//! Keeps the view up to date: a first load of everything in the changelog, then record by record.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -95,7 +95,7 @@ pub(crate) async fn follow(follow: Follow, token: CancellationToken) -> Result<(
             let config = SubscriberConfig::new("recommender-view", Subscription::All);
             match follow
                 .bus
-                .subscriber(&View::TOPICS, config)
+                .subscriber(&View::FOLLOWED, config)
                 .run(handler, token.clone())
                 .await
             {
@@ -227,19 +227,26 @@ impl Handler for Records {
         Ok(partitions
             .iter()
             .map(|&partition| {
+                // Events before the first look come with the features that they led to.
+                let first = match topic {
+                    Topic::Interactions => Start::Latest,
+                    _ => Start::Earliest,
+                };
                 let start = known
                     .and_then(|known| known.get(&partition))
-                    .map_or(Start::Earliest, |&offset| Start::At(offset));
+                    .map_or(first, |&offset| Start::At(offset));
                 (partition, start)
             })
             .collect())
     }
 
     fn handle(&mut self, batch: Vec<RawRecord>) -> Result<(), Self::Error> {
+        let begun = std::time::Instant::now();
         let follow = &self.follow;
-        let applied = follow
-            .view
-            .apply(&batch, |record, error| refuse(follow, record, &error));
+        let now_ms = follow.clock.now_ms();
+        let applied = follow.view.apply(&batch, now_ms, |record, error| {
+            refuse(follow, record, &error);
+        });
         if applied.movies_changed {
             follow.champion.rebind(&follow.view);
         }
@@ -253,7 +260,13 @@ impl Handler for Records {
             newest_ms = newest_ms.max(Some(record.timestamp_ms).filter(|&time| time >= 0));
         }
         drop(positions);
-        follow.view.note_poll(follow.clock.now_ms(), newest_ms);
+        follow.view.note_poll(now_ms, newest_ms);
+        tracing::debug!(
+            records = batch.len(),
+            lag_ms = newest_ms.map(|newest| now_ms - newest),
+            apply_us = begun.elapsed().as_micros() as u64,
+            "view updated"
+        );
         Ok(())
     }
 

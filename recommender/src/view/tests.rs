@@ -1,15 +1,17 @@
-use marquee_schemas::{FeatureRecord, MovieId, UserId};
+use marquee_schemas::{FeatureRecord, Kind, MovieId, SchemaVersion, UserId};
 
 use super::follow::Newest;
 use super::*;
 use crate::testing::{chunk_record, chunks, movie, rated, record, tombstone, user_features};
+
+const NOW_MS: i64 = 1_000_000;
 
 fn view() -> View {
     View::new(LiveParams::default(), 4).unwrap()
 }
 
 fn apply(view: &View, records: &[RawRecord]) -> Applied {
-    view.apply(records, |record, error| panic!("{record:?}: {error}"))
+    view.apply(records, NOW_MS, |record, error| panic!("{record:?}: {error}"))
 }
 
 fn seen(state: &ViewState, user: u64) -> Vec<u32> {
@@ -256,7 +258,7 @@ fn records_that_cannot_be_read_are_counted_and_told_and_stop_nothing() {
     let strange = tombstone(Topic::Features, 0, 0, "z/9");
     let good = record(0, 2, &movie(6));
     let mut told = 0;
-    view.apply(&[bad, keyless, strange, good], |_, _| told += 1);
+    view.apply(&[bad, keyless, strange, good], NOW_MS, |_, _| told += 1);
     assert_eq!((told, view.progress.refused_records()), (3, 3));
     assert_eq!(view.read().movies.present(), 1);
 }
@@ -314,4 +316,153 @@ fn readers_see_whole_changes_while_a_writer_works() {
     }
     writer.join().unwrap();
     assert_eq!(view.read().users.len(), 200);
+}
+
+fn event(offset: i64, id: &str, user: u64, movie: u32, time_ms: i64) -> RawRecord {
+    record(
+        0,
+        offset,
+        &Interaction {
+            schema_version: SchemaVersion,
+            event_id: id.into(),
+            user_id: UserId(user),
+            movie_id: Some(MovieId(movie)),
+            kind: Kind::Rating,
+            rating: Some(4.0),
+            genres: Vec::new(),
+            timestamp: time_ms,
+            session_id: None,
+            request_id: None,
+            source: None,
+        },
+    )
+}
+
+/// What the feature store publishes about a user who rated these movies at times 1, 2, ...
+fn published(user: u64, movies: &[u32], source_offset: i64) -> Vec<RawRecord> {
+    let entries: Vec<_> = (1..)
+        .zip(movies)
+        .map(|(time, &movie)| rated(movie, 4.0, time))
+        .collect();
+    let mut features = user_features(user, movies.len() as u64, &[]);
+    features.history_len = movies.len() as u64;
+    features.source_offset = source_offset;
+    let mut records = vec![record(0, 0, &FeatureRecord::User(features))];
+    records.extend(
+        chunks(user, &entries)
+            .into_iter()
+            .map(|chunk| chunk_record(0, 0, chunk)),
+    );
+    records
+}
+
+fn with_movies(count: u32) -> View {
+    let view = view();
+    let movies: Vec<_> = (0..count)
+        .map(|id| record(0, i64::from(id), &movie(id)))
+        .collect();
+    apply(&view, &movies);
+    view
+}
+
+fn standing(view: &View, user: u64) -> (u64, usize, usize) {
+    let state = view.read();
+    let (index, row) = state.users.find(UserId(user)).unwrap();
+    let ahead = row.parts.iter().map(|part| part.ahead.len()).sum();
+    (row.feature_version(), state.live.history_len(index), ahead)
+}
+
+#[test]
+fn an_event_shows_at_once_and_its_confirmation_changes_nothing() {
+    let view = with_movies(9);
+    apply(&view, &[event(10, "a", 1, 3, 1), event(12, "b", 1, 4, 2)]);
+    assert_eq!(standing(&view, 1), (2, 2, 2));
+    assert_eq!(seen(&view.read(), 1), [3, 4]);
+    // The processor has come to the first one only.
+    assert_eq!(apply(&view, &published(1, &[3], 10)).entries, 0);
+    assert_eq!(standing(&view, 1), (2, 2, 1));
+    assert_eq!(apply(&view, &published(1, &[3, 4], 12)).entries, 0);
+    assert_eq!(standing(&view, 1), (2, 2, 0));
+    assert_eq!(view.read().users.taken_back(), 0);
+    // Read once more, say after the connection was lost.
+    apply(&view, &[event(12, "b", 1, 4, 2)]);
+    assert_eq!(standing(&view, 1), (2, 2, 0));
+}
+
+#[test]
+fn what_the_feature_store_published_first_is_not_taken_twice() {
+    let view = with_movies(9);
+    apply(&view, &published(1, &[3], 10));
+    apply(&view, &[event(10, "a", 1, 3, 1)]);
+    assert_eq!(standing(&view, 1), (1, 1, 0));
+}
+
+#[test]
+fn a_batch_of_several_chunks_confirms_all_of_it() {
+    let view = with_movies(150);
+    let events: Vec<_> = (0..150_u32)
+        .map(|n| event(i64::from(n), &n.to_string(), 1, n, i64::from(n) + 1))
+        .collect();
+    apply(&view, &events);
+    assert_eq!(standing(&view, 1), (150, 150, 150));
+    let movies: Vec<u32> = (0..150).collect();
+    assert_eq!(apply(&view, &published(1, &movies, 149)).entries, 0);
+    assert_eq!(standing(&view, 1), (150, 150, 0));
+    assert_eq!(view.read().users.taken_back(), 0);
+}
+
+#[test]
+fn events_that_will_be_refused_do_not_stand_ahead() {
+    let view = with_movies(9);
+    let mut poison = event(3, "p", 1, 3, 1);
+    poison.value = Some(b"{".to_vec());
+    apply(
+        &view,
+        &[
+            event(0, "a", 1, 3, 1),
+            event(1, "a", 1, 3, 1),
+            event(2, "unknown movie", 1, 99, 2),
+            poison,
+            event(4, "from the future", 1, 4, NOW_MS + 48 * 3_600_000),
+        ],
+    );
+    assert_eq!(standing(&view, 1), (1, 1, 1));
+    assert_eq!(
+        view.progress.refused_records(),
+        0,
+        "they are the feature processor's to refuse"
+    );
+}
+
+#[test]
+fn what_the_feature_store_passed_without_applying_it_is_taken_back() {
+    let view = with_movies(9);
+    apply(
+        &view,
+        &[event(10, "old repetition", 1, 3, 7), event(11, "b", 1, 4, 1)],
+    );
+    assert_eq!(standing(&view, 1).0, 2);
+    apply(&view, &published(1, &[4], 11));
+    assert_eq!((standing(&view, 1).0, standing(&view, 1).2), (1, 0));
+    assert_eq!(view.read().users.taken_back(), 1);
+    view.want_params(&LiveParams {
+        history_limit: 50,
+        ..LiveParams::default()
+    });
+    assert!(view.refold_if_due().unwrap());
+    assert_eq!(standing(&view, 1), (1, 1, 0));
+}
+
+#[test]
+fn a_fold_keeps_what_stands_ahead_and_an_erasure_does_not() {
+    let view = with_movies(9);
+    apply(&view, &[event(10, "a", 1, 3, 1)]);
+    view.want_params(&LiveParams {
+        history_limit: 50,
+        ..LiveParams::default()
+    });
+    assert!(view.refold_if_due().unwrap());
+    assert_eq!(standing(&view, 1), (1, 1, 1));
+    apply(&view, &[tombstone(Topic::Features, 0, 4, "u/1")]);
+    assert!(view.read().users.find(UserId(1)).is_none());
 }

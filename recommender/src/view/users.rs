@@ -9,6 +9,8 @@ use marquee_models::live::Interaction;
 use marquee_schemas::{HISTORY_CHUNK_LEN, HistoryChunk, HistoryEntry, Kind, MovieId, UserFeatures, UserId};
 use marquee_trainer::signal;
 
+use super::ahead::{Ahead, MAX_AHEAD};
+
 /// One act in a history.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Entry {
@@ -23,7 +25,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn of(entry: &HistoryEntry, item: u32) -> Self {
+    pub(super) fn of(entry: &HistoryEntry, item: u32) -> Self {
         Self {
             item,
             kind: entry.kind,
@@ -58,6 +60,12 @@ pub struct Part {
     pub preferred: Vec<String>,
     /// History entries in the order they were applied.
     pub entries: Vec<Entry>,
+    /// Events that the feature store has not published yet, by offset.
+    pub ahead: Vec<Ahead>,
+    /// Offset of the newest event that the feature store has applied.
+    source_offset: i64,
+    /// Length of the history as of `source_offset`.
+    described_len: u64,
     /// Position in the history after the newest entry; larger than the number of entries where some are missing.
     next: u64,
 }
@@ -71,11 +79,62 @@ pub struct UserRow {
     pub parts: Vec<Part>,
 }
 
+impl Part {
+    fn new(partition: i32) -> Self {
+        Self {
+            partition,
+            seq: 0,
+            preferred: Vec::new(),
+            entries: Vec::new(),
+            ahead: Vec::new(),
+            source_offset: -1,
+            described_len: 0,
+            next: 0,
+        }
+    }
+
+    /// Takes the first event ahead that adds `entry`; whether there was one.
+    fn confirm(&mut self, entry: &Entry) -> bool {
+        let place = self
+            .ahead
+            .iter()
+            .position(|ahead| ahead.entry.as_ref() == Some(entry));
+        if let Some(place) = place {
+            self.ahead.remove(place);
+        }
+        place.is_some()
+    }
+
+    /// Drops events ahead that the feature store has passed. Those of the history wait for its chunks, which follow
+    /// the description that names the offset.
+    fn drop_passed(&mut self) -> usize {
+        let complete = self.next >= self.described_len;
+        let source_offset = self.source_offset;
+        let mut refused = 0;
+        self.ahead.retain(|ahead| {
+            let passed = ahead.offset <= source_offset && (complete || ahead.entry.is_none());
+            refused += usize::from(passed && ahead.entry.is_some());
+            !passed
+        });
+        refused
+    }
+
+    /// Interactions of this partition that lists rest on.
+    fn version(&self) -> u64 {
+        let unpublished = self
+            .ahead
+            .iter()
+            .filter(|ahead| ahead.offset > self.source_offset)
+            .count();
+        self.seq + unpublished as u64
+    }
+}
+
 impl UserRow {
-    /// The user's feature version: interactions applied, over all partitions.
+    /// The user's feature version: interactions that lists rest on, over all partitions.
     #[must_use]
     pub fn feature_version(&self) -> u64 {
-        self.parts.iter().map(|part| part.seq).sum()
+        self.parts.iter().map(Part::version).sum()
     }
 
     /// Genres chosen while signing up.
@@ -100,6 +159,7 @@ pub struct Users {
     index: HashMap<UserId, u32>,
     rows: Vec<UserRow>,
     missing_entries: u64,
+    taken_back: u64,
 }
 
 impl Users {
@@ -133,6 +193,12 @@ impl Users {
         self.missing_entries
     }
 
+    /// Events that stood ahead and that the feature store then did not apply.
+    #[must_use]
+    pub fn taken_back(&self) -> u64 {
+        self.taken_back
+    }
+
     fn part_mut(&mut self, id: UserId, partition: i32) -> (u32, &mut Part) {
         let next = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
         let index = *self.index.entry(id).or_insert(next);
@@ -146,24 +212,33 @@ impl Users {
         let place = match parts.binary_search_by_key(&partition, |part| part.partition) {
             Ok(place) => place,
             Err(place) => {
-                parts.insert(
-                    place,
-                    Part {
-                        partition,
-                        seq: 0,
-                        preferred: Vec::new(),
-                        entries: Vec::new(),
-                        next: 0,
-                    },
-                );
+                parts.insert(place, Part::new(partition));
                 place
             }
         };
         (index, &mut parts[place])
     }
 
-    /// Appends what is new in a chunk; returns the user's index and the new entries. A chunk that is older than what
-    /// is known brings nothing.
+    /// Puts an event ahead of the user's history; returns the user's index, and `None` if the feature store has
+    /// already passed it or too many stand ahead.
+    pub(super) fn anticipate(
+        &mut self,
+        partition: i32,
+        user: UserId,
+        offset: i64,
+        entry: Option<Entry>,
+    ) -> Option<u32> {
+        let (index, part) = self.part_mut(user, partition);
+        let newest = part.ahead.last().map_or(part.source_offset, |ahead| ahead.offset);
+        if offset <= newest.max(part.source_offset) || part.ahead.len() >= MAX_AHEAD {
+            return None;
+        }
+        part.ahead.push(Ahead { offset, entry });
+        Some(index)
+    }
+
+    /// Appends what is new in a chunk; returns the user's index and the new entries, without those that stood ahead.
+    /// A chunk that is older than what is known brings nothing.
     pub(super) fn append(
         &mut self,
         partition: i32,
@@ -181,8 +256,11 @@ impl Users {
             .map(|entry| Entry::of(entry, item_of(entry.movie_id)))
             .collect();
         part.entries.extend_from_slice(&fresh);
+        let fresh: Vec<Entry> = fresh.into_iter().filter(|entry| !part.confirm(entry)).collect();
         part.next = part.next.max(start + chunk.entries.len() as u64);
         part.seq = part.seq.max(chunk.seq);
+        let refused = part.drop_passed();
+        self.taken_back += refused as u64;
         if missing > 0 {
             self.missing_entries += missing;
             tracing::warn!(
@@ -198,6 +276,10 @@ impl Users {
         let (_, part) = self.part_mut(features.user_id, partition);
         part.seq = part.seq.max(features.seq);
         part.preferred.clone_from(&features.preferred_genres);
+        part.source_offset = part.source_offset.max(features.source_offset);
+        part.described_len = part.described_len.max(features.history_len);
+        let refused = part.drop_passed();
+        self.taken_back += refused as u64;
     }
 
     pub(super) fn remove(&mut self, partition: i32, id: UserId) -> Option<Gone> {
@@ -215,12 +297,14 @@ impl Users {
         Some(Gone { index, others_remain })
     }
 
-    /// Every kept entry with its user's index, by (event time, partition, user, position).
+    /// Every kept entry with its user's index, by (event time, partition, user, position); those ahead come after the
+    /// others.
     pub(super) fn in_time_order(&self) -> Vec<(u32, Entry)> {
         let mut all = Vec::new();
         for (user, row) in self.rows.iter().enumerate() {
             for part in &row.parts {
-                for (position, entry) in part.entries.iter().enumerate() {
+                let ahead = part.ahead.iter().filter_map(|ahead| ahead.entry.as_ref());
+                for (position, entry) in part.entries.iter().chain(ahead).enumerate() {
                     all.push((
                         (entry.time_ms, part.partition, row.id, position),
                         user as u32,
