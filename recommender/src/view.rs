@@ -167,7 +167,7 @@ impl ViewState {
             // Not in the catalogue: refused by the feature processor, too, unless it learns of the movie before.
             Some(movie) => {
                 let (item, _) = self.movies.find(movie)?;
-                event.kind.is_history().then(|| Entry {
+                event.kind.is_history().then_some(Entry {
                     item,
                     kind: event.kind,
                     rating: event.rating,

@@ -130,8 +130,13 @@ async fn run(
             },
             _ = maintenance.tick() => {
                 let storage = storage.clone();
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "the age of records on disk is a matter of the wall clock, and this crate knows no other"
+                )]
+                let now = SystemTime::now();
                 tasks.spawn(async move {
-                    if let Err(error) = storage.maintain(SystemTime::now()).await {
+                    if let Err(error) = storage.maintain(now).await {
                         tracing::warn!(%error, "maintaining the broker's log");
                     }
                 });
