@@ -6,7 +6,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod browser;
 mod cli;
 mod harness;
 mod kill;
 mod pipeline;
+mod webdriver;
