@@ -119,6 +119,10 @@ pub(crate) enum Command {
     Features(FeaturesArgs),
     /// Ask for a new model, with a written reason
     Retrain(RetrainArgs),
+    /// Why a new model was asked for, or was not
+    Triggers(TriggersArgs),
+    /// Measure drift detection on streams made of a data set
+    Drift(DriftArgs),
     /// Write the JSON Schemas of all topics
     Schemas(SchemasArgs),
     /// Print the configuration in force
@@ -322,6 +326,61 @@ pub(crate) struct RetrainArgs {
     /// Why a new model is wanted; kept with it for ever
     #[arg(long)]
     pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TriggersArgs {
+    #[command(subcommand)]
+    pub(crate) action: TriggersAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TriggersAction {
+    /// Show the newest decisions with the numbers that they rest on
+    Explain {
+        /// How many decisions
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        last: usize,
+
+        /// Only decisions that asked for a training
+        #[arg(long)]
+        asked: bool,
+
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DriftArgs {
+    #[command(subcommand)]
+    pub(crate) action: DriftAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DriftAction {
+    /// False alarms on stationary streams, and how soon planted shifts are found, under the settings in force
+    Calibrate {
+        #[command(flatten)]
+        dataset: DatasetArgs,
+
+        /// Streams per table row
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        seeds: u64,
+
+        /// Users active at a time
+        #[arg(long, default_value_t = 8, value_name = "N")]
+        lanes: usize,
+
+        /// Genre of the movies that are injected
+        #[arg(long, default_value = "Horror", value_name = "NAME")]
+        genre: String,
+
+        /// Print one JSON line instead of a table
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]

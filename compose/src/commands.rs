@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 pub(crate) mod download;
+pub(crate) mod drift;
 pub(crate) mod e2e_check;
 pub(crate) mod features;
 pub(crate) mod ingest;
@@ -9,6 +10,7 @@ pub(crate) mod replay;
 pub(crate) mod retrain;
 pub(crate) mod schemas;
 pub(crate) mod sql;
+pub(crate) mod triggers;
 
 use anyhow::Result;
 

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::drift::DriftConfig;
+use crate::triggers::{QualityConfig, Settings, TriggerConfig};
 
 /// Settings of the feature processor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Folder of the state files: `features-<partition>.redb` and `triggers.redb`. One process per folder.
@@ -28,6 +30,9 @@ pub struct Config {
     /// How many event ids each partition remembers, those applied last: an id is a repetition if it is among them.
     /// Costs 16 bytes on disk and about 50 in memory each.
     pub dedupe_window_events: u64,
+    /// How many observations (one per record) each partition keeps for drift and data quality. At least as many as a
+    /// training may take to arrive after its data, plus `drift.reference_events`. 31 bytes each.
+    pub observations_per_partition: u64,
     /// Memory for cached pages of each partition's file, bytes.
     pub cache_bytes_per_partition: usize,
     /// How often movies' changelog records are published, ms; zero publishes them with every batch. Users' records
@@ -37,6 +42,10 @@ pub struct Config {
     pub catalogue_refresh_ms: i64,
     /// When to ask for a training.
     pub triggers: TriggerConfig,
+    /// When what users do has moved.
+    pub drift: DriftConfig,
+    /// When a window's data is anomalous.
+    pub quality: QualityConfig,
 }
 
 impl Default for Config {
@@ -49,33 +58,13 @@ impl Default for Config {
             max_batch_wait_ms: 0,
             max_future_ms: 24 * 60 * 60 * 1000,
             dedupe_window_events: 1 << 20,
+            observations_per_partition: 1 << 16,
             cache_bytes_per_partition: 64 * 1024 * 1024,
             movie_features_every_ms: 1_000,
             catalogue_refresh_ms: 30_000,
             triggers: TriggerConfig::default(),
-        }
-    }
-}
-
-/// When to ask for a training. Counts are of *history interactions* ([`marquee_schemas::Kind::is_history`]) applied
-/// by this process, over all its partitions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TriggerConfig {
-    /// The first training waits for this many interactions ...
-    pub bootstrap_min_interactions: u64,
-    /// ... of at least this many users.
-    pub bootstrap_min_users: u64,
-    /// After the first: one request per this many further interactions.
-    pub volume_interactions: u64,
-}
-
-impl Default for TriggerConfig {
-    fn default() -> Self {
-        Self {
-            bootstrap_min_interactions: 2_000,
-            bootstrap_min_users: 50,
-            volume_interactions: 10_000,
+            drift: DriftConfig::default(),
+            quality: QualityConfig::default(),
         }
     }
 }
@@ -97,13 +86,23 @@ impl Config {
             ),
             (self.catalogue_refresh_ms < 0, "catalogue_refresh_ms is negative"),
             (
-                self.triggers.volume_interactions == 0,
-                "triggers.volume_interactions is zero",
+                self.observations_per_partition < 1_024,
+                "observations_per_partition is below 1024",
             ),
         ];
-        match wrong.iter().find(|(broken, _)| *broken) {
-            Some((_, what)) => Err(Error::Config((*what).into())),
-            None => Ok(()),
+        let first = wrong.iter().find(|(broken, _)| *broken).map(|&(_, what)| what);
+        match first.or(self.triggers.faults()).or(self.drift.faults()) {
+            Some(what) => Err(Error::Config(what.into())),
+            None => self.triggers.cron().map(drop),
+        }
+    }
+
+    /// What the coordinator of triggers needs.
+    pub(crate) fn trigger_settings(&self) -> Settings {
+        Settings {
+            triggers: self.triggers.clone(),
+            drift: self.drift,
+            quality: self.quality,
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use marquee_schemas::{HistoryEntry, MovieFeatures, MovieId, UserFeatures, UserId};
+use marquee_schemas::{HistoryEntry, MovieFeatures, MovieId, TriggerDecision, UserFeatures, UserId};
 
 use crate::store::{file_of, read_only};
+use crate::triggers::file;
 use crate::{Counters, Error, Snapshot};
 
 /// The state of all partitions found in a folder.
@@ -50,6 +51,15 @@ pub fn open_read_only(state_dir: &Path) -> Result<Inspector, Error> {
         }
     }
     Ok(Inspector { partitions })
+}
+
+/// The newest `limit` decisions about retraining, oldest first.
+///
+/// # Errors
+/// [`Error::Store`] if the file is in use by a running service, was left behind by a killed one, or is damaged.
+pub fn decisions(state_dir: &Path, limit: usize) -> Result<Vec<TriggerDecision>, Error> {
+    let path = state_dir.join(file::NAME);
+    file::decisions(&path, limit).map_err(Error::store(&path))
 }
 
 impl Inspector {

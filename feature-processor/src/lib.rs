@@ -13,6 +13,7 @@
 
 mod catalogue;
 mod config;
+pub mod drift;
 mod error;
 mod fault;
 mod fold;
@@ -22,11 +23,11 @@ mod processor;
 mod service;
 mod sink;
 mod store;
-mod triggers;
+pub mod triggers;
 mod wire;
 
 pub use catalogue::{Catalogue, MemoryCatalogue, TopicCatalogue};
-pub use config::{Config, TriggerConfig};
+pub use config::Config;
 pub use error::Error;
 pub use fault::{CrashPoint, Faults, NoFaults};
 pub use fold::{Genre, MovieState, POPULARITY_HALF_LIVES_DAYS, UserState, genre_strength};
@@ -34,5 +35,5 @@ pub use judge::{Judged, Refusal, Verdict, judge};
 pub use processor::{Processor, Summary};
 pub use service::Service;
 pub use sink::{BusSink, MemorySink, Sink};
-pub use store::{Applied, Counters, Snapshot, Store, StoreOptions};
-pub use triggers::{PartitionTotals, Triggers};
+pub use store::{Applied, Counters, Segment, Snapshot, Store, StoreOptions};
+pub use triggers::{PartitionTotals, TriggerConfig, Triggers};

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use marquee_runtime::Clock;
 use marquee_runtime::bus::{Handler, RawRecord, Start};
-use marquee_schemas::{Limits, Topic};
+use marquee_schemas::{Limits, MovieId, Topic};
 
+use crate::triggers::{Look, Positions, Signals};
 use crate::{
     Applied, Catalogue, Config, Counters, CrashPoint, Error, Faults, Judged, NoFaults, PartitionTotals, Sink,
     Store, StoreOptions, Triggers, Verdict, judge,
@@ -55,7 +56,7 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             path: config.state_dir.clone(),
             source,
         })?;
-        let triggers = Triggers::open(&config.state_dir, config.triggers)?;
+        let triggers = Triggers::open(&config.state_dir, config.trigger_settings())?;
         Ok(Self {
             config,
             clock,
@@ -74,6 +75,19 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
     #[must_use]
     pub fn with_faults(mut self, faults: Arc<dyn Faults>) -> Self {
         self.faults = faults;
+        self
+    }
+
+    /// Where to go on reading [`crate::triggers::SIGNAL_TOPICS`].
+    #[must_use]
+    pub fn signal_positions(&self) -> Positions {
+        self.triggers.positions()
+    }
+
+    /// The same, hearing what the other services say.
+    #[must_use]
+    pub fn with_signals(mut self, signals: Signals) -> Self {
+        self.triggers.listen(signals);
         self
     }
 
@@ -171,7 +185,15 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             .map(|(&partition, store)| (partition, PartitionTotals::of(store.counters())))
             .collect();
         let now_ms = self.clock.now_ms();
-        self.triggers.evaluate(&totals, now_ms, &*self.faults)?;
+        let catalogue = &self.catalogue;
+        let genres_of = |movie: MovieId| catalogue.genres(movie);
+        self.triggers.look(Look {
+            live: &totals,
+            source: &self.stores,
+            genres_of: &genres_of,
+            now_ms,
+            faults: &*self.faults,
+        })?;
         let movies = self.movies_are_due(now_ms);
         let waiting: Vec<&Store> = self
             .stores
@@ -229,6 +251,7 @@ impl<C: Catalogue, S: Sink> Handler for Processor<C, S> {
         self.refresh_catalogue()?;
         let options = StoreOptions {
             dedupe_window_events: self.config.dedupe_window_events,
+            observations: self.config.observations_per_partition,
             cache_bytes: self.config.cache_bytes_per_partition,
         };
         let mut starts = BTreeMap::new();
@@ -295,8 +318,12 @@ impl<C: Catalogue, S: Sink> Handler for Processor<C, S> {
     }
 
     fn tick(&mut self) -> Result<(), Error> {
-        let movies = self.movies_are_due(self.clock.now_ms());
-        if self.unsettled || (movies && self.stores.values().any(|store| store.has_outgoing(true))) {
+        let now_ms = self.clock.now_ms();
+        let movies = self.movies_are_due(now_ms);
+        if self.unsettled
+            || self.triggers.is_due(now_ms)
+            || (movies && self.stores.values().any(|store| store.has_outgoing(true)))
+        {
             let _settled = self.settle()?;
         }
         if self.clock.now_ms().saturating_sub(self.catalogue_read_ms) >= self.config.catalogue_refresh_ms {

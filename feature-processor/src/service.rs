@@ -8,9 +8,11 @@ use marquee_runtime::{Bus, BusError, Clock};
 use marquee_schemas::Topic;
 use tokio_util::sync::CancellationToken;
 
+use crate::triggers::{SIGNAL_TOPICS, signals};
 use crate::{BusSink, Config, Error, Processor, TopicCatalogue};
 
 const CLIENT_ID: &str = "feature-processor";
+const SIGNALS_CLIENT_ID: &str = "feature-processor-signals";
 
 /// The feature processor on the bus. The topics must exist.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ impl Service {
     /// # Errors
     /// What no retry mends; a restart continues from the last commit.
     pub async fn run(self, token: CancellationToken) -> Result<(), Error> {
+        // Whichever part ends first, for whatever reason, ends the others.
+        let token = token.child_token();
         let sink = BusSink::new(self.bus.publisher(CLIENT_ID)?, token.clone());
         let catalogue = TopicCatalogue::new(self.bus.clone(), token.clone());
         let subscription = if self.config.all_partitions {
@@ -46,13 +50,32 @@ impl Service {
         subscriber.max_batch = self.config.max_batch_records;
         subscriber.max_batch_wait = Duration::from_millis(self.config.max_batch_wait_ms);
         let processor = Processor::new(self.config, self.clock, catalogue, sink)?;
-        let processor = self
+        // Every process hears everything: these topics are small, and each process decides for itself.
+        let (reader, heard) = signals(processor.signal_positions());
+        let listener = SubscriberConfig::new(SIGNALS_CLIENT_ID, Subscription::All);
+        let listening = self
+            .bus
+            .subscriber(&SIGNAL_TOPICS, listener)
+            .run(reader, token.clone());
+        let folding = self
             .bus
             .subscriber(&[Topic::Interactions], subscriber)
-            .run(processor, token)
-            .await
-            .map_err(own_error)?;
-        processor.close()?;
+            .run(processor.with_signals(heard), token.clone());
+        let (folded, heard) = tokio::join!(
+            async {
+                // Closed here: the listener may be waiting for it to take what it has heard.
+                let outcome = folding.await.map_err(own_error).and_then(Processor::close);
+                token.cancel();
+                outcome
+            },
+            async {
+                let outcome = listening.await.map_err(own_error);
+                token.cancel();
+                outcome
+            }
+        );
+        folded?;
+        heard?;
         Ok(())
     }
 }

@@ -56,7 +56,14 @@ impl MemorySink {
     /// Everything published so far, in order.
     #[must_use]
     pub fn records(&self) -> Vec<Outgoing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.since(0)
+    }
+
+    /// The same without the first `known` records.
+    #[must_use]
+    pub fn since(&self, known: usize) -> Vec<Outgoing> {
+        let records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        records.get(known..).unwrap_or_default().to_vec()
     }
 }
 

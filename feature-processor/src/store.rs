@@ -3,11 +3,13 @@
 mod batch;
 mod dedupe;
 mod history;
+mod observations;
 mod outbox;
 mod progress;
 mod snapshot;
 mod tables;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use marquee_runtime::bus::Outgoing;
@@ -16,9 +18,13 @@ use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, Write
 
 use self::batch::{Batch, GenreBook};
 use self::dedupe::Window;
+pub(crate) use self::observations::SEGMENT;
+pub use self::observations::Segment;
+use self::observations::Tail;
 pub use self::progress::Counters;
+pub(crate) use self::progress::{reason_code, reason_of};
 pub use self::snapshot::Snapshot;
-use self::tables::{EVENT_IDS, OUTBOX};
+use self::tables::{EVENT_IDS, OBSERVATIONS, OUTBOX};
 use crate::{Catalogue, CrashPoint, Error, Faults, Judged};
 
 /// Settings of a store.
@@ -26,6 +32,8 @@ use crate::{Catalogue, CrashPoint, Error, Faults, Judged};
 pub struct StoreOptions {
     /// How many applied event ids to remember; at least 1.
     pub dedupe_window_events: u64,
+    /// How many observations to keep for drift and data quality.
+    pub observations: u64,
     /// Memory for cached pages, bytes.
     pub cache_bytes: usize,
 }
@@ -35,6 +43,7 @@ impl Default for StoreOptions {
         let config = crate::Config::default();
         Self {
             dedupe_window_events: config.dedupe_window_events,
+            observations: config.observations_per_partition,
             cache_bytes: config.cache_bytes_per_partition,
         }
     }
@@ -62,6 +71,7 @@ pub struct Store {
     counters: Counters,
     book: GenreBook,
     window: Window,
+    tail: Tail,
     /// Rows of the outbox below this have been published, except for their movies ...
     published: u64,
     /// ... and with them those below this. Rows from `kept` on are still in the file.
@@ -109,6 +119,7 @@ impl Store {
         txn.commit()?;
         let txn = db.begin_read()?;
         let window = Window::load(&txn.open_table(EVENT_IDS)?, options.dedupe_window_events)?;
+        let tail = Tail::load(&txn.open_table(OBSERVATIONS)?)?;
         let outbox = txn.open_table(OUTBOX)?;
         let kept = outbox.first()?.map_or(0, |(row, _)| row.value());
         let next_row = outbox.last()?.map_or(0, |(row, _)| row.value() + 1);
@@ -126,6 +137,7 @@ impl Store {
             counters,
             book,
             window,
+            tail,
             published: kept,
             movies_published: kept,
             kept,
@@ -165,7 +177,7 @@ impl Store {
         faults: &dyn Faults,
     ) -> Result<Applied, Error> {
         let before = self.counters.clone();
-        let mut batch = Batch::new(now_ms, &self.window, &self.counters, &self.book);
+        let mut batch = Batch::new(now_ms, &self.window, &self.tail, &self.counters, &self.book);
         let fail = || Error::store(&self.path);
         let txn = begin(&self.db).map_err(fail())?;
         batch.fold(&txn, records, catalogue).map_err(fail())?;
@@ -177,7 +189,9 @@ impl Store {
                 ..Applied::default()
             });
         }
-        let done = batch.write(&txn, self.next_row).map_err(fail())?;
+        let done = batch
+            .write(&txn, self.next_row, self.options.observations)
+            .map_err(fail())?;
         let told = self.told();
         remove_rows(&txn, self.kept, told).map_err(fail())?;
         faults.pass(CrashPoint::BeforeCommit)?;
@@ -187,6 +201,7 @@ impl Store {
         self.counters = done.counters;
         self.book = done.book;
         self.window.accept(done.written);
+        self.tail = done.tail;
         faults.pass(CrashPoint::AfterCommit)?;
         Ok(Applied {
             applied: self.counters.applied - before.applied,
@@ -194,6 +209,20 @@ impl Store {
             dead_lettered: self.counters.refused() - before.refused(),
             redelivered,
         })
+    }
+
+    /// Observations ever made: one per record taken in.
+    #[must_use]
+    pub fn observed(&self) -> u64 {
+        self.tail.observed
+    }
+
+    /// The observations in these segments, as far as they are kept.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn observations(&self, segments: Range<u64>) -> Result<Vec<Segment>, Error> {
+        self.snapshot()?.observations(segments)
     }
 
     /// Rows of the outbox below this have nothing left to say.

@@ -51,6 +51,11 @@ impl Writer {
 pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
+    /// Reads a part that has no version byte of its own.
+    pub(crate) fn bare(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
     /// Splits off the version byte.
     pub(crate) fn new(bytes: &'a [u8]) -> Option<(u8, Self)> {
         let (&version, rest) = bytes.split_first()?;

@@ -4,7 +4,7 @@ use schemars::Schema;
 
 use crate::{
     Alert, DeadLetter, FeatureRecord, Interaction, ModelEvent, Movie, QualityMetric, RequestLog,
-    RetrainEvent, Topic,
+    RetrainEvent, Topic, TriggerDecision,
 };
 
 /// The JSON Schema (2020-12) of a topic's records.
@@ -15,6 +15,7 @@ pub fn of(topic: Topic) -> Schema {
         Topic::Movies => schemars::schema_for!(Movie),
         Topic::Features => schemars::schema_for!(FeatureRecord),
         Topic::RetrainEvents => schemars::schema_for!(RetrainEvent),
+        Topic::TriggerDecisions => schemars::schema_for!(TriggerDecision),
         Topic::ModelEvents => schemars::schema_for!(ModelEvent),
         Topic::RequestLogs => schemars::schema_for!(RequestLog),
         Topic::QualityMetrics => schemars::schema_for!(QualityMetric),

@@ -18,6 +18,7 @@ mod quality;
 mod request_log;
 mod retrain;
 mod topics;
+mod trigger_decision;
 
 pub use alert::{Alert, Severity};
 pub use codec::{DecodeError, Record, SchemaVersion, decode, encode};
@@ -33,3 +34,4 @@ pub use quality::QualityMetric;
 pub use request_log::{Endpoint, Filters, LoggedItem, RequestLog, StageLatency};
 pub use retrain::{RetrainEvent, Trigger};
 pub use topics::{ALL_TOPICS, CleanupPolicy, Topic, TopicSpec};
+pub use trigger_decision::{TriggerDecision, TriggerOutcome, TriggerVerdict};

@@ -35,6 +35,8 @@ pub enum Topic {
     Features,
     /// Requests for a new model.
     RetrainEvents,
+    /// Why a new model was asked for, or was not.
+    TriggerDecisions,
     /// Steps in the life of models.
     ModelEvents,
     /// What was served.
@@ -48,11 +50,12 @@ pub enum Topic {
 }
 
 /// Every topic.
-pub const ALL_TOPICS: [Topic; 9] = [
+pub const ALL_TOPICS: [Topic; 10] = [
     Topic::Interactions,
     Topic::Movies,
     Topic::Features,
     Topic::RetrainEvents,
+    Topic::TriggerDecisions,
     Topic::ModelEvents,
     Topic::RequestLogs,
     Topic::QualityMetrics,
@@ -72,6 +75,7 @@ impl Topic {
             Self::Movies => "movies",
             Self::Features => "features",
             Self::RetrainEvents => "retrain-events",
+            Self::TriggerDecisions => "trigger-decisions",
             Self::ModelEvents => "model-events",
             Self::RequestLogs => "request-logs",
             Self::QualityMetrics => "quality-metrics",
@@ -90,7 +94,7 @@ impl Topic {
             Self::Features => (4, CleanupPolicy::Compact),
             Self::RetrainEvents | Self::ModelEvents => (1, CleanupPolicy::Delete(None)),
             Self::RequestLogs => (2, CleanupPolicy::Delete(Some(7 * DAY_MS))),
-            Self::QualityMetrics | Self::DeadLetters | Self::Alerts => {
+            Self::TriggerDecisions | Self::QualityMetrics | Self::DeadLetters | Self::Alerts => {
                 (1, CleanupPolicy::Delete(Some(30 * DAY_MS)))
             }
         };

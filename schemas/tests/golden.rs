@@ -164,6 +164,32 @@ fn retrain_and_model_events_keep_their_bytes() {
         },
     );
     check(
+        "trigger-decision",
+        &TriggerDecision {
+            schema_version: SchemaVersion,
+            decision_id: "p0.1.2.3-17".into(),
+            occasion: "interactions".into(),
+            verdicts: vec![
+                TriggerVerdict {
+                    trigger: Trigger::Volume,
+                    outcome: TriggerOutcome::Asked,
+                    reason: "10000 interactions since the last request, one is made per 10000".into(),
+                    numbers: numbers(),
+                },
+                TriggerVerdict {
+                    trigger: Trigger::Drift,
+                    outcome: TriggerOutcome::NotDue,
+                    reason: "no lasting change in 12 windows".into(),
+                    numbers: BTreeMap::new(),
+                },
+            ],
+            retrain_event_id: Some("volume/10000".into()),
+            champion: Some(ModelVersion::from_ordinal(1)),
+            offsets: offsets(),
+            decided_at_ms: 881_250_949_000,
+        },
+    );
+    check(
         "model-event",
         &ModelEvent {
             schema_version: SchemaVersion,

@@ -65,6 +65,16 @@ impl UserState {
         self.seq > 0 && timestamp_ms < self.last_seen_ms
     }
 
+    /// Event time since the first event, ms; zero for the first and for those before it.
+    #[must_use]
+    pub fn tenure_ms(&self, timestamp_ms: i64) -> i64 {
+        if self.seq == 0 {
+            0
+        } else {
+            timestamp_ms.saturating_sub(self.first_seen_ms).max(0)
+        }
+    }
+
     /// Folds one event, read at `offset`, about a movie of these genres.
     pub fn apply(&mut self, event: &Interaction, offset: i64, genres: &[Genre]) {
         let now = event.timestamp;

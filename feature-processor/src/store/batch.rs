@@ -9,9 +9,11 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::dedupe::{Fresh, Window, Written, hashed};
 use super::history::{ChunkBytes, chunk_of};
+use super::observations::Tail;
 use super::outbox::Row;
 use super::progress::Counters;
-use super::tables::{EVENT_IDS, GENRES, HISTORY, MOVIES, OUTBOX, PROGRESS, USERS};
+use super::tables::{EVENT_IDS, GENRES, HISTORY, MOVIES, OBSERVATIONS, OUTBOX, PROGRESS, USERS};
+use crate::drift::{Fate, Observation, half_stars};
 use crate::{Catalogue, Genre, Judged, MovieState, Refusal, UserState, Verdict};
 
 /// The names of genres by number. Numbers are given in the order of first use, so they follow from the log.
@@ -60,6 +62,8 @@ struct MovieWork {
 pub(super) struct Batch<'a> {
     now_ms: i64,
     window: &'a Window,
+    tail: &'a Tail,
+    observations: Vec<(i64, Observation)>,
     pub(super) counters: Counters,
     book: GenreBook,
     genres_before: usize,
@@ -77,15 +81,24 @@ pub(super) struct Done {
     pub(super) counters: Counters,
     pub(super) book: GenreBook,
     pub(super) written: Written,
+    pub(super) tail: Tail,
     /// Whether the batch left a row in the outbox.
     pub(super) outbox: bool,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(now_ms: i64, window: &'a Window, counters: &Counters, book: &GenreBook) -> Self {
+    pub(super) fn new(
+        now_ms: i64,
+        window: &'a Window,
+        tail: &'a Tail,
+        counters: &Counters,
+        book: &GenreBook,
+    ) -> Self {
         Self {
             now_ms,
             window,
+            tail,
+            observations: Vec::new(),
             counters: counters.clone(),
             book: book.clone(),
             genres_before: book.names.len(),
@@ -125,6 +138,7 @@ impl<'a> Batch<'a> {
             let id = hashed(&event.event_id);
             if self.window.is_repeat(&self.fresh, id, self.counters.applied) {
                 self.counters.duplicate += 1;
+                self.observe(judged, Fate::Duplicate);
                 continue;
             }
             let about = match event.movie_id {
@@ -144,7 +158,18 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    fn observe(&mut self, judged: &Judged, fate: Fate) {
+        let mut observation = Observation::not_applied(fate, judged.record.key.as_deref());
+        if let Verdict::Valid(event) = &judged.verdict {
+            observation.user = event.user_id.0;
+            observation.movie = event.movie_id.map_or(0, |movie| movie.0);
+            observation.timestamp_ms = event.timestamp;
+        }
+        self.observations.push((judged.record.offset, observation));
+    }
+
     fn refuse(&mut self, judged: &Judged, refusal: &Refusal) {
+        self.observe(judged, Fate::Refused(refusal.reason));
         *self.counters.dead_lettered.entry(refusal.reason).or_default() += 1;
         let letter = refusal.dead_letter(&judged.record, self.now_ms);
         self.letters.push((letter.key(), encode(&letter)));
@@ -169,7 +194,9 @@ impl<'a> Batch<'a> {
                 chunks: Vec::new(),
             }),
         };
-        self.counters.late += u64::from(user.state.is_late(event.timestamp));
+        let observation = observe(event, &user.state);
+        self.counters.late += u64::from(observation.late);
+        self.observations.push((offset, observation));
         let Some((movie, genres)) = about.filter(|_| event.kind.is_history()) else {
             user.state.apply(event, offset, &[]);
             return Ok(());
@@ -192,7 +219,12 @@ impl<'a> Batch<'a> {
     }
 
     /// Writes everything into `txn`, which is not yet committed.
-    pub(super) fn write(self, txn: &WriteTransaction, outbox_row: u64) -> Result<Done, redb::Error> {
+    pub(super) fn write(
+        self,
+        txn: &WriteTransaction,
+        outbox_row: u64,
+        keep_observations: u64,
+    ) -> Result<Done, redb::Error> {
         let mut keys = Vec::with_capacity(2 * self.users.len() + self.movies.len());
         // Sorted, so that neighbours in the tree are written together.
         let mut users: Vec<_> = self.users.into_iter().collect();
@@ -224,6 +256,11 @@ impl<'a> Batch<'a> {
         let written = self
             .window
             .write(&mut txn.open_table(EVENT_IDS)?, self.fresh, self.applied_before)?;
+        let tail = self.tail.write(
+            &mut txn.open_table(OBSERVATIONS)?,
+            &self.observations,
+            keep_observations,
+        )?;
         let row = Row {
             keys,
             letters: self.letters,
@@ -239,6 +276,7 @@ impl<'a> Batch<'a> {
             counters: self.counters,
             book: self.book,
             written,
+            tail,
             outbox,
         })
     }
@@ -269,6 +307,20 @@ impl UserWork {
             bytes.push(event, movie, self.state.seq);
         }
         Ok(())
+    }
+}
+
+/// An event as drift sees it, before it is folded into its user's state.
+fn observe(event: &Interaction, user: &UserState) -> Observation {
+    Observation {
+        user: event.user_id.0,
+        movie: event.movie_id.map_or(0, |movie| movie.0),
+        fate: Fate::Applied(event.kind),
+        half_stars: half_stars(event.rating),
+        first: user.seq == 0,
+        late: user.is_late(event.timestamp),
+        tenure_ms: user.tenure_ms(event.timestamp),
+        timestamp_ms: event.timestamp,
     }
 }
 

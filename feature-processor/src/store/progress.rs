@@ -132,7 +132,7 @@ const REASONS: [Reason; 11] = [
     Reason::TooLate,
 ];
 
-fn reason_code(reason: Reason) -> u8 {
+pub(crate) fn reason_code(reason: Reason) -> u8 {
     match reason {
         Reason::MalformedJson => 0,
         Reason::UnknownSchemaVersion => 1,
@@ -148,7 +148,7 @@ fn reason_code(reason: Reason) -> u8 {
     }
 }
 
-fn reason_of(code: u8) -> Option<Reason> {
+pub(crate) fn reason_of(code: u8) -> Option<Reason> {
     REASONS.get(usize::from(code)).copied()
 }
 

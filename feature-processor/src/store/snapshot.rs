@@ -1,5 +1,6 @@
 //! Reading the state as of one commit.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use marquee_runtime::bus::Outgoing;
@@ -14,9 +15,10 @@ use redb::{
 use sha2::{Digest, Sha256};
 
 use super::batch::GenreBook;
+use super::observations::{self, Segment};
 use super::outbox::{Row, letter};
 use super::progress::Counters;
-use super::tables::{EVENT_IDS, GENRES, HISTORY, MOVIES, OUTBOX, PROGRESS, USERS};
+use super::tables::{EVENT_IDS, GENRES, HISTORY, MOVIES, OBSERVATIONS, OUTBOX, PROGRESS, USERS};
 use super::{dedupe, history};
 use crate::{Error, MovieState, UserState};
 
@@ -134,8 +136,17 @@ impl Snapshot {
         all().map_err(Error::store(&self.path))
     }
 
+    /// The observations in these segments, as far as they are kept.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn observations(&self, segments: Range<u64>) -> Result<Vec<Segment>, Error> {
+        let read = || observations::read(&self.txn.open_table(OBSERVATIONS)?, segments);
+        read().map_err(Error::store(&self.path))
+    }
+
     /// A SHA-256 over the logical state, in hexadecimal: users, histories and movies as their changelog records,
-    /// offsets and counts, and the window of event ids of the given size. Not covered: the outbox, and how the file
+    /// offsets and counts, the observations kept, and the window of event ids of the given size. Not covered: the outbox, and how the file
     /// happens to be laid out. Two folds of the same log, with the same catalogue and window, have the same hash
     /// however the log was cut into batches and however often it was interrupted.
     ///
@@ -172,6 +183,9 @@ impl Snapshot {
         let ids = dedupe::stored_ids(&self.txn.open_table(EVENT_IDS)?, self.counters.applied, window)?;
         for id in ids {
             section("id", &id.to_le_bytes());
+        }
+        for row in self.txn.open_table(OBSERVATIONS)?.iter()? {
+            section("observations", row?.1.value());
         }
         Ok(hasher
             .finalize()

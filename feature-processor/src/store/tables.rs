@@ -9,6 +9,7 @@
 //! | `movies` | movie id, `u32` | [`crate::MovieState`] |
 //! | `genres` | number, `u32` | the genre's name |
 //! | `event_ids` | segment, `u64` | up to 128 hashed event ids, see `dedupe.rs` |
+//! | `observations` | segment, `u64` | up to 128 observations, see `observations.rs` |
 //! | `outbox` | batch, `u64` | what is still to be published, see `outbox.rs` |
 //!
 //! Every value begins with a version byte of its own, so that a new layout of one kind of value is read beside the
@@ -27,6 +28,7 @@ pub(super) const HISTORY: TableDefinition<'static, (u64, u32), &[u8]> = TableDef
 pub(super) const MOVIES: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("movies");
 pub(super) const GENRES: TableDefinition<'static, u32, &str> = TableDefinition::new("genres");
 pub(super) const EVENT_IDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("event_ids");
+pub(super) const OBSERVATIONS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("observations");
 pub(super) const OUTBOX: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("outbox");
 
 /// The format this build writes.
@@ -61,6 +63,7 @@ pub(super) fn migrate(txn: &WriteTransaction, partition: i32) -> Result<Result<(
     txn.open_table(MOVIES)?;
     txn.open_table(GENRES)?;
     txn.open_table(EVENT_IDS)?;
+    txn.open_table(OBSERVATIONS)?;
     txn.open_table(OUTBOX)?;
     Ok(Ok(()))
 }

@@ -5,12 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use marquee_feature_processor::triggers::{SignalReader, signals};
 use marquee_feature_processor::{
     Config, CrashPoint, Error, Faults, MemoryCatalogue, MemorySink, NoFaults, Processor, TriggerConfig,
 };
 use marquee_runtime::ManualClock;
 use marquee_runtime::bus::{Handler, Outgoing, RawRecord, Start};
-use marquee_schemas::{Interaction, Kind, MovieId, SchemaVersion, Topic, UserId, encode};
+use marquee_schemas::{
+    Interaction, Kind, ModelEvent, ModelEventKind, ModelVersion, MovieId, SchemaVersion, Topic, UserId,
+    encode,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -106,6 +110,7 @@ pub(crate) fn config(folder: &Path) -> Config {
             bootstrap_min_interactions: 200,
             bootstrap_min_users: 10,
             volume_interactions: 1_000,
+            ..TriggerConfig::default()
         },
         ..Config::default()
     }
@@ -116,6 +121,67 @@ pub(crate) type TestProcessor = Processor<MemoryCatalogue, MemorySink>;
 pub(crate) fn processor(config: &Config, movies: &MemoryCatalogue, sink: &MemorySink) -> TestProcessor {
     let clock = Arc::new(ManualClock::at(NOW_MS));
     Processor::new(config.clone(), clock, movies.clone(), sink.clone()).unwrap()
+}
+
+/// Ends every training as soon as it is asked for, without a new champion.
+#[derive(Debug)]
+struct Trainer {
+    sink: MemorySink,
+    reader: SignalReader,
+    looked_at: usize,
+    told: Vec<Vec<u8>>,
+}
+
+impl Trainer {
+    /// A processor that hears of this trainer.
+    fn with(processor: TestProcessor, sink: &MemorySink) -> (Self, TestProcessor) {
+        let (reader, heard) = signals(processor.signal_positions());
+        let trainer = Self {
+            sink: sink.clone(),
+            reader,
+            looked_at: 0,
+            told: Vec::new(),
+        };
+        (trainer, processor.with_signals(heard))
+    }
+
+    /// Tells of every request made so far; what the processor has heard before, it passes over.
+    fn answer(&mut self) {
+        let mut told = Vec::new();
+        for record in self.sink.since(self.looked_at) {
+            self.looked_at += 1;
+            let request = record.key;
+            if record.topic != Topic::RetrainEvents || self.told.contains(&request) {
+                continue;
+            }
+            let number = self.told.len();
+            self.told.push(request.clone());
+            let event = ModelEvent {
+                schema_version: SchemaVersion,
+                event_id: format!("rejected/{number}"),
+                version: ModelVersion::from_ordinal(1 + number as u64),
+                kind: ModelEventKind::Rejected,
+                reason: "no better".into(),
+                bundle_uri: None,
+                bundle_sha256: None,
+                offsets: vec![],
+                numbers: BTreeMap::new(),
+                retrain_event_id: Some(String::from_utf8(request).unwrap()),
+                previous: None,
+                at_ms: NOW_MS,
+            };
+            told.push(RawRecord {
+                topic: Topic::ModelEvents,
+                partition: 0,
+                offset: i64::try_from(number).unwrap(),
+                timestamp_ms: -1,
+                key: None,
+                value: Some(encode(&event)),
+            });
+        }
+        // In one batch: the channel holds few of them, and nobody takes them before the processor looks.
+        self.reader.handle(told).unwrap();
+    }
 }
 
 /// What is left after a run.
@@ -147,7 +213,7 @@ pub(crate) fn undisturbed(
     batch: usize,
 ) -> (TestProcessor, Outcome) {
     let sink = MemorySink::default();
-    let mut processor = processor(config, movies, &sink);
+    let (mut trainer, mut processor) = Trainer::with(processor(config, movies, &sink), &sink);
     processor
         .assigned(Topic::Interactions, &log.partitions())
         .unwrap();
@@ -165,6 +231,7 @@ pub(crate) fn undisturbed(
             *records = later;
         }
         processor.handle(together).unwrap();
+        trainer.answer();
         processor.tick().unwrap();
     }
     let outcome = outcome(&processor, &sink);
@@ -206,17 +273,23 @@ pub(crate) fn disturbed(
     loop {
         let countdown = i64::try_from(below(&mut rng, crash_every)).unwrap();
         let faults: Arc<dyn Faults> = Arc::new(Countdown(AtomicI64::new(countdown)));
-        let mut processor = processor(config, movies, &sink).with_faults(faults);
-        match live(&mut processor, log, max_batch, &mut rng) {
+        let processor = processor(config, movies, &sink).with_faults(faults);
+        let (mut trainer, mut processor) = Trainer::with(processor, &sink);
+        trainer.answer();
+        match live(&mut processor, &mut trainer, log, max_batch, &mut rng) {
             Ok(()) => break,
             Err(Error::Injected(_)) => crashes += 1,
             Err(other) => panic!("seed {seed}: {other}"),
         }
     }
-    let mut processor = processor(config, movies, &sink).with_faults(Arc::new(NoFaults));
+    let processor = processor(config, movies, &sink).with_faults(Arc::new(NoFaults));
+    let (mut trainer, mut processor) = Trainer::with(processor, &sink);
+    trainer.answer();
     processor
         .assigned(Topic::Interactions, &log.partitions())
         .unwrap();
+    processor.tick().unwrap();
+    trainer.answer();
     processor.tick().unwrap();
     let outcome = outcome(&processor, &sink);
     (processor, outcome, crashes)
@@ -224,6 +297,7 @@ pub(crate) fn disturbed(
 
 fn live(
     processor: &mut TestProcessor,
+    trainer: &mut Trainer,
     log: &Log,
     max_batch: usize,
     rng: &mut ChaCha8Rng,
@@ -268,6 +342,7 @@ fn live(
         if !batch.is_empty() {
             processor.handle(batch)?;
         }
+        trainer.answer();
         processor.tick()?;
     }
     Ok(())

@@ -7,6 +7,7 @@
 
 mod changelog;
 mod disturbance;
+mod drift;
 mod harness;
 mod inspection;
 mod kill;

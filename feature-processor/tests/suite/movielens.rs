@@ -10,7 +10,7 @@ use crate::harness::{Log, compacted, config, disturbed, rating, undisturbed};
 
 const PARTITIONS: u64 = 4;
 
-fn data() -> Option<PathBuf> {
+pub(crate) fn data() -> Option<PathBuf> {
     let folder = std::env::var_os("MARQUEE_DATA_DIR")
         .map(PathBuf::from)?
         .join("ml-100k");
@@ -18,7 +18,7 @@ fn data() -> Option<PathBuf> {
 }
 
 /// Movie id and genres, from `u.item` (ISO-8859-1, separated by bars, 19 genre flags at the end).
-fn movies(folder: &std::path::Path) -> MemoryCatalogue {
+pub(crate) fn movies(folder: &std::path::Path) -> MemoryCatalogue {
     let mut catalogue = MemoryCatalogue::default();
     for line in std::fs::read(folder.join("u.item"))
         .unwrap()
@@ -39,7 +39,7 @@ fn movies(folder: &std::path::Path) -> MemoryCatalogue {
 }
 
 /// Every line of `u.data` (user, movie, stars, seconds), in the file's order.
-fn ratings(folder: &std::path::Path) -> Vec<Interaction> {
+pub(crate) fn ratings(folder: &std::path::Path) -> Vec<Interaction> {
     std::fs::read_to_string(folder.join("u.data"))
         .unwrap()
         .lines()
