@@ -2,7 +2,7 @@
 
 use marquee_runtime::bus::RawRecord;
 use marquee_schemas::{
-    Bytes64, DeadLetter, DecodeError, Interaction, Limits, MAX_INTERACTION_BYTES, Reason, SchemaVersion,
+    Bytes64, DeadLetter, DecodeError, Interaction, Limits, MAX_INTERACTION_BYTES, Reason, SchemaVersion, UserId,
     decode,
 };
 
@@ -51,6 +51,8 @@ impl Refusal {
 pub enum Verdict {
     /// Well formed. Whether it is a repetition or about an unknown movie is seen when it is folded.
     Valid(Interaction),
+    /// A tombstone under a user's key: everything known of this user goes.
+    Erasure(UserId),
     /// Poison.
     Refused(Refusal),
 }
@@ -68,11 +70,23 @@ pub struct Judged {
 /// the record is in the verdict.
 #[must_use]
 pub fn judge(record: RawRecord, now_ms: i64, limits: Limits) -> Judged {
-    let verdict = match read(record.value.as_deref(), now_ms, limits) {
-        Ok(interaction) => Verdict::Valid(interaction),
-        Err(refusal) => Verdict::Refused(refusal),
+    let verdict = match erasure(&record) {
+        Some(user) => Verdict::Erasure(user),
+        None => match read(record.value.as_deref(), now_ms, limits) {
+            Ok(interaction) => Verdict::Valid(interaction),
+            Err(refusal) => Verdict::Refused(refusal),
+        },
     };
     Judged { record, verdict }
+}
+
+/// The user that an empty record asks to forget. (Some clients cannot tell no value from an empty one.)
+fn erasure(record: &RawRecord) -> Option<UserId> {
+    let empty = record.value.as_deref().is_none_or(<[u8]>::is_empty);
+    let key = std::str::from_utf8(record.key.as_deref().filter(|_| empty)?).ok()?;
+    // Only as it is written by producers of interactions: "+7" and "007" name nobody.
+    let user = key.parse().ok().map(UserId).filter(|&user| user <= UserId::MAX)?;
+    (user.to_string() == key).then_some(user)
 }
 
 fn read(value: Option<&[u8]>, now_ms: i64, limits: Limits) -> Result<Interaction, Refusal> {
@@ -80,7 +94,7 @@ fn read(value: Option<&[u8]>, now_ms: i64, limits: Limits) -> Result<Interaction
         None | Some([]) => {
             return Err(Refusal {
                 reason: Reason::Empty,
-                detail: "an empty record; interactions are never deleted by tombstone".into(),
+                detail: "an empty record whose key is no user id".into(),
             });
         }
         Some(bytes) => bytes,
@@ -109,11 +123,11 @@ mod tests {
             partition: 3,
             offset: 7,
             timestamp_ms: -1,
-            key: Some(b"1".to_vec()),
+            key: Some(b"k".to_vec()),
             value: value.map(<[u8]>::to_vec),
         };
         match judge(record, 2_000, Limits { max_future_ms: 0 }).verdict {
-            Verdict::Valid(_) => None,
+            Verdict::Valid(_) | Verdict::Erasure(_) => None,
             Verdict::Refused(refusal) => Some(refusal.reason),
         }
     }
@@ -144,6 +158,28 @@ mod tests {
                 "{to}"
             );
         }
+    }
+
+    #[test]
+    fn an_empty_record_under_a_users_key_is_an_erasure_and_under_any_other_key_poison() {
+        let verdict = |key: Option<&[u8]>, value: Option<&[u8]>| {
+            let record = RawRecord {
+                topic: Topic::Interactions,
+                partition: 0,
+                offset: 0,
+                timestamp_ms: -1,
+                key: key.map(<[u8]>::to_vec),
+                value: value.map(<[u8]>::to_vec),
+            };
+            judge(record, 0, Limits::default()).verdict
+        };
+        assert_eq!(verdict(Some(b"42"), None), Verdict::Erasure(UserId(42)));
+        assert_eq!(verdict(Some(b"42"), Some(b"")), Verdict::Erasure(UserId(42)));
+        for key in [&b"042"[..], b"+42", b"", b"x", b"\xff", b"9007199254740992"] {
+            assert!(matches!(verdict(Some(key), None), Verdict::Refused(_)), "{key:?}");
+        }
+        assert!(matches!(verdict(None, None), Verdict::Refused(_)));
+        assert!(matches!(verdict(Some(b"42"), Some(b"{")), Verdict::Refused(_)));
     }
 
     #[test]

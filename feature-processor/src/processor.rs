@@ -139,7 +139,7 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             Verdict::Valid(event) => event
                 .movie_id
                 .is_some_and(|movie| self.catalogue.genres(movie).is_none()),
-            Verdict::Refused(_) => false,
+            Verdict::Erasure(_) | Verdict::Refused(_) => false,
         })
     }
 
@@ -382,6 +382,7 @@ fn log_counters(partition: i32, counters: &Counters) {
         applied = counters.applied,
         duplicate = counters.duplicate,
         dead_lettered = counters.refused(),
+        erasures = counters.erasures,
         late = counters.late,
         reconcile = counters.reconcile(),
         "feature store closed"

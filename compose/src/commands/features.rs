@@ -19,11 +19,12 @@ pub(crate) fn run(common: &Common, args: FeaturesArgs) -> Result<()> {
     let Some(user) = args.user else {
         for (partition, counters) in store.counters() {
             println!(
-                "partition {partition}: {} records = {} applied + {} repeated + {} refused",
+                "partition {partition}: {} records = {} applied + {} repeated + {} refused + {} erasures",
                 counters.records(),
                 counters.applied,
                 counters.duplicate,
-                counters.refused()
+                counters.refused(),
+                counters.erasures
             );
         }
         return Ok(());

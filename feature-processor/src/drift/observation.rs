@@ -11,6 +11,7 @@ pub(crate) const OBSERVATION_BYTES: usize = 8 + 4 + 1 + 1 + 1 + 8 + 8;
 
 const REFUSED: u8 = 0x40;
 const DUPLICATE: u8 = 0x80;
+const ERASURE: u8 = 0x81;
 const FIRST: u8 = 1;
 const LATE: u8 = 2;
 
@@ -21,6 +22,8 @@ pub enum Fate {
     Applied(Kind),
     /// A repetition of an event id.
     Duplicate,
+    /// Asked to forget a user, and was followed.
+    Erasure,
     /// Dead-lettered.
     Refused(Reason),
 }
@@ -75,6 +78,7 @@ impl Observation {
             Fate::Applied(kind) => kind_code(kind),
             Fate::Refused(reason) => reason_code(reason) | REFUSED,
             Fate::Duplicate => DUPLICATE,
+            Fate::Erasure => ERASURE,
         });
         writer.u8(self.half_stars);
         writer.u8(if self.first { FIRST } else { 0 } | if self.late { LATE } else { 0 });
@@ -87,6 +91,7 @@ impl Observation {
         let movie = reader.u32()?;
         let fate = match reader.u8()? {
             DUPLICATE => Fate::Duplicate,
+            ERASURE => Fate::Erasure,
             code if code & REFUSED != 0 => Fate::Refused(reason_of(code & !REFUSED)?),
             code => Fate::Applied(kind_of(code)?),
         };
@@ -133,6 +138,7 @@ mod tests {
         for observation in [
             applied,
             Observation::not_applied(Fate::Duplicate, Some(b"42")),
+            Observation::not_applied(Fate::Erasure, None),
             Observation::not_applied(Fate::Refused(Reason::TooLarge), Some(b"\xff")),
         ] {
             let mut writer = Writer::default();

@@ -1,6 +1,6 @@
 //! Folding one batch in memory: every key is read once, however often the batch touches it, and written once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::dedupe::{Fresh, Window, Written, hashed};
 use super::history::{ChunkBytes, chunk_of};
-use super::observations::Tail;
+use super::observations::{FORGOTTEN, Tail};
 use super::outbox::Row;
 use super::progress::Counters;
 use super::tables::{EVENT_IDS, GENRES, HISTORY, MOVIES, OBSERVATIONS, OUTBOX, PROGRESS, USERS};
@@ -70,6 +70,8 @@ pub(super) struct Batch<'a> {
     applied_before: u64,
     fresh: Fresh,
     users: HashMap<UserId, UserWork>,
+    /// Users to forget; what this batch holds of them came after.
+    forgotten: BTreeSet<UserId>,
     movies: HashMap<MovieId, MovieWork>,
     letters: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) redelivered: u64,
@@ -105,6 +107,7 @@ impl<'a> Batch<'a> {
             applied_before: counters.applied,
             fresh: Fresh::default(),
             users: HashMap::new(),
+            forgotten: BTreeSet::new(),
             movies: HashMap::new(),
             letters: Vec::new(),
             redelivered: 0,
@@ -130,6 +133,10 @@ impl<'a> Batch<'a> {
             self.counters.advance(offset);
             let event = match &judged.verdict {
                 Verdict::Valid(event) => event,
+                Verdict::Erasure(user) => {
+                    self.forget(*user, judged, &users)?;
+                    continue;
+                }
                 Verdict::Refused(refusal) => {
                     self.refuse(judged, refusal);
                     continue;
@@ -168,6 +175,34 @@ impl<'a> Batch<'a> {
         self.observations.push((judged.record.offset, observation));
     }
 
+    fn forget(
+        &mut self,
+        user: UserId,
+        judged: &Judged,
+        users: &Table<'_, u64, &'static [u8]>,
+    ) -> Result<(), redb::Error> {
+        let history = match self.users.remove(&user) {
+            Some(work) => work.state.history_len,
+            None if self.forgotten.contains(&user) => 0,
+            None => match users.get(user.0)? {
+                Some(bytes) => UserState::decode(bytes.value())?.history_len,
+                None => 0,
+            },
+        };
+        self.counters.erasures += 1;
+        self.counters.history_users -= u64::from(history > 0);
+        self.forgotten.insert(user);
+        for (_, observation) in &mut self.observations {
+            if observation.user == user.0 {
+                observation.user = FORGOTTEN;
+            }
+        }
+        let mut erasure = Observation::not_applied(Fate::Erasure, None);
+        erasure.user = FORGOTTEN;
+        self.observations.push((judged.record.offset, erasure));
+        Ok(())
+    }
+
     fn refuse(&mut self, judged: &Judged, refusal: &Refusal) {
         self.observe(judged, Fate::Refused(refusal.reason));
         *self.counters.dead_lettered.entry(refusal.reason).or_default() += 1;
@@ -188,8 +223,10 @@ impl<'a> Batch<'a> {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) => vacant.insert(UserWork {
                 state: match users.get(event.user_id.0)? {
-                    Some(bytes) => UserState::decode(bytes.value())?,
-                    None => UserState::default(),
+                    Some(bytes) if !self.forgotten.contains(&event.user_id) => {
+                        UserState::decode(bytes.value())?
+                    }
+                    _ => UserState::default(),
                 },
                 chunks: Vec::new(),
             }),
@@ -232,6 +269,16 @@ impl<'a> Batch<'a> {
         let mut movies: Vec<_> = self.movies.into_iter().collect();
         movies.sort_unstable_by_key(|&(movie, _)| movie);
 
+        let mut tail = self.tail.clone();
+        for &user in &self.forgotten {
+            txn.open_table(USERS)?.remove(user.0)?;
+            keys.push(FeatureKey::User(user));
+            let mut chunks = txn.open_table(HISTORY)?;
+            for row in chunks.extract_from_if((user.0, 0)..=(user.0, u32::MAX), |_, _| true)? {
+                keys.push(FeatureKey::History(user, row?.0.value().1));
+            }
+            tail.forget(&mut txn.open_table(OBSERVATIONS)?, user.0)?;
+        }
         let mut table = txn.open_table(USERS)?;
         for (user, work) in &users {
             table.insert(user.0, work.state.encode().as_slice())?;
@@ -256,7 +303,7 @@ impl<'a> Batch<'a> {
         let written = self
             .window
             .write(&mut txn.open_table(EVENT_IDS)?, self.fresh, self.applied_before)?;
-        let tail = self.tail.write(
+        let tail = tail.write(
             &mut txn.open_table(OBSERVATIONS)?,
             &self.observations,
             keep_observations,

@@ -94,6 +94,48 @@ impl Tail {
     }
 }
 
+impl Tail {
+    /// Replaces a user's id by one that names nobody, in everything that is kept.
+    pub(super) fn forget(
+        &mut self,
+        table: &mut Table<'_, u64, &'static [u8]>,
+        user: u64,
+    ) -> Result<(), redb::Error> {
+        let mut changed = Vec::new();
+        for row in table.iter()? {
+            let (segment, bytes) = row?;
+            if let Some(bytes) = without(bytes.value(), user) {
+                changed.push((segment.value(), bytes));
+            }
+        }
+        for (segment, bytes) in changed {
+            table.insert(segment, bytes.as_slice())?;
+        }
+        if let Some(open) = without(&self.open, user) {
+            self.open = open;
+        }
+        Ok(())
+    }
+}
+
+/// A user that nobody is: above every id that is accepted.
+pub(crate) const FORGOTTEN: u64 = u64::MAX;
+
+/// The segment with this user's id replaced, if it is in there.
+fn without(segment: &[u8], user: u64) -> Option<Vec<u8>> {
+    let id = user.to_le_bytes();
+    let starts = (HEADER..segment.len()).step_by(OBSERVATION_BYTES);
+    let hits: Vec<usize> = starts.filter(|&at| segment[at..].starts_with(&id)).collect();
+    if hits.is_empty() {
+        return None;
+    }
+    let mut bytes = segment.to_vec();
+    for at in hits {
+        bytes[at..at + id.len()].copy_from_slice(&FORGOTTEN.to_le_bytes());
+    }
+    Some(bytes)
+}
+
 /// Reads the segments in a range that the table still holds.
 pub(super) fn read(
     table: &impl ReadableTable<u64, &'static [u8]>,

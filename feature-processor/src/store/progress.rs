@@ -6,7 +6,7 @@ use marquee_schemas::Reason;
 
 use crate::wire::{Reader, Writer, corrupt};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Offsets and counts of one partition, durable with the state they describe.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,13 +19,15 @@ pub struct Counters {
     pub duplicate: u64,
     /// Records refused, by reason.
     pub dead_lettered: BTreeMap<Reason, u64>,
+    /// Records that asked to forget a user.
+    pub erasures: u64,
     /// Offsets that hold no record (a transactional producer's markers, for example).
     pub absent: u64,
     /// Of those applied: older than the newest event their user had.
     pub late: u64,
     /// Of those applied: history.
     pub history: u64,
-    /// Users with at least one history entry.
+    /// Users with at least one history entry; those that were forgotten are not among them.
     pub history_users: u64,
 }
 
@@ -51,10 +53,10 @@ impl Counters {
             .saturating_sub(self.absent)
     }
 
-    /// Whether every record read is accounted for: in = applied + duplicate + dead-lettered.
+    /// Whether every record read is accounted for: in = applied + duplicate + dead-lettered + erasures.
     #[must_use]
     pub fn reconcile(&self) -> bool {
-        self.records() == self.applied + self.duplicate + self.refused()
+        self.records() == self.applied + self.duplicate + self.refused() + self.erasures
     }
 
     /// Moves on to the record at `offset`.
@@ -76,6 +78,7 @@ impl Counters {
             self.late,
             self.history,
             self.history_users,
+            self.erasures,
         ] {
             writer.count(count);
         }
@@ -89,13 +92,14 @@ impl Counters {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, redb::Error> {
         match Reader::new(bytes) {
-            Some((VERSION, mut reader)) => Self::decode_v1(&mut reader),
+            // Version 1 knew no erasures.
+            Some((version @ 1..=VERSION, mut reader)) => Self::read(&mut reader, version > 1),
             _ => None,
         }
         .ok_or_else(|| corrupt("progress"))
     }
 
-    fn decode_v1(reader: &mut Reader<'_>) -> Option<Self> {
+    fn read(reader: &mut Reader<'_>, erasures: bool) -> Option<Self> {
         let (first, next) = (reader.i64()?, reader.i64()?);
         let mut counters = Self {
             offsets: (first >= 0).then_some((first, next)),
@@ -105,6 +109,7 @@ impl Counters {
             late: reader.count()?,
             history: reader.count()?,
             history_users: reader.count()?,
+            erasures: if erasures { reader.count()? } else { 0 },
             dead_lettered: BTreeMap::new(),
         };
         for _ in 0..reader.len(2)? {

@@ -110,6 +110,7 @@ pub(super) fn describe(window: &CutWindow, monitor: &Monitor) -> QualityReport {
                 }
             }
             Fate::Duplicate => count("duplicate_share"),
+            Fate::Erasure => {}
             Fate::Refused(reason) => {
                 count("refused_share");
                 count(family(reason));

@@ -8,6 +8,7 @@
 mod changelog;
 mod disturbance;
 mod drift;
+mod erasure;
 mod harness;
 mod inspection;
 mod kill;
