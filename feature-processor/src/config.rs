@@ -16,6 +16,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The consumer group that shares the partitions.
     pub group_id: String,
+    /// Where `GET /features/...` is served (`http.rs`), for example `127.0.0.1:8081`; empty for nowhere.
+    pub listen: String,
     /// Reads every partition without joining the group: for the only processor of its broker. The embedded broker is
     /// always used so, because its coordinator keeps members that were killed.
     pub all_partitions: bool,
@@ -53,6 +55,7 @@ impl Default for Config {
         Self {
             state_dir: PathBuf::from(".marquee/features"),
             group_id: "feature-processor".into(),
+            listen: String::new(),
             all_partitions: false,
             max_batch_records: 10_000,
             max_batch_wait_ms: 0,

@@ -40,6 +40,14 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// The address to serve features on cannot be used.
+    #[error("serving features on {listen}: {source}")]
+    Listen {
+        /// The address.
+        listen: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// The bus failed in a way that no retry mends.
     #[error(transparent)]
     Bus(#[from] BusError),

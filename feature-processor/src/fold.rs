@@ -9,14 +9,17 @@
 //!   is itself discounted by the gap, so that up to rounding the sum is the same in any order.
 //! - The history is append-only in applied order; each entry carries its event time.
 //! - A late event begins no session.
+//! - Rolling windows count an event in the bucket of its own time; one older than the longest window in none.
 //! - Watchlist and preferences follow log order: the last record wins.
 //!
 //! Late events are counted ([`crate::Counters::late`]); none is refused.
 
 mod movie;
+mod rolling;
 mod user;
 
-pub use movie::{MovieState, POPULARITY_HALF_LIVES_DAYS};
+pub use movie::{MovieState, MovieSummary, POPULARITY_HALF_LIVES_DAYS, summarise};
+pub use rolling::{ROLLING_SPANS_MS, Rolling};
 pub use user::{Genre, UserState, genre_strength};
 
 /// Milliseconds of a day.

@@ -2,8 +2,8 @@
 
 use marquee_runtime::bus::RawRecord;
 use marquee_schemas::{
-    Bytes64, DeadLetter, DecodeError, Interaction, Limits, MAX_INTERACTION_BYTES, Reason, SchemaVersion, UserId,
-    decode,
+    Bytes64, DeadLetter, DecodeError, Interaction, Limits, MAX_INTERACTION_BYTES, Reason, SchemaVersion,
+    UserId, decode,
 };
 
 /// The name under which this service signs dead letters.

@@ -17,10 +17,12 @@ pub mod drift;
 mod error;
 mod fault;
 mod fold;
+pub mod http;
 pub mod inspect;
 mod judge;
 mod processor;
 mod service;
+mod shelf;
 mod sink;
 mod store;
 pub mod triggers;
@@ -30,10 +32,14 @@ pub use catalogue::{Catalogue, MemoryCatalogue, TopicCatalogue};
 pub use config::Config;
 pub use error::Error;
 pub use fault::{CrashPoint, Faults, NoFaults};
-pub use fold::{Genre, MovieState, POPULARITY_HALF_LIVES_DAYS, UserState, genre_strength};
+pub use fold::{
+    Genre, MovieState, MovieSummary, POPULARITY_HALF_LIVES_DAYS, ROLLING_SPANS_MS, Rolling, UserState,
+    genre_strength, summarise,
+};
 pub use judge::{Judged, Refusal, Verdict, judge};
 pub use processor::{Processor, Summary};
 pub use service::Service;
+pub use shelf::Shelf;
 pub use sink::{BusSink, MemorySink, Sink};
 pub use store::{Applied, Counters, Segment, Snapshot, Store, StoreOptions};
 pub use triggers::{PartitionTotals, TriggerConfig, Triggers};

@@ -10,8 +10,8 @@ use marquee_schemas::{Limits, MovieId, Topic};
 
 use crate::triggers::{Look, Positions, Signals};
 use crate::{
-    Applied, Catalogue, Config, Counters, CrashPoint, Error, Faults, Judged, NoFaults, PartitionTotals, Sink,
-    Store, StoreOptions, Triggers, Verdict, judge,
+    Applied, Catalogue, Config, Counters, CrashPoint, Error, Faults, Judged, NoFaults, PartitionTotals,
+    Shelf, Sink, Store, StoreOptions, Triggers, Verdict, judge,
 };
 
 /// Records below which another thread costs more than it saves.
@@ -29,6 +29,7 @@ pub struct Processor<C, S> {
     sink: S,
     faults: Arc<dyn Faults>,
     stores: BTreeMap<i32, Store>,
+    shelf: Shelf,
     triggers: Triggers,
     /// Something may be left over from an earlier life.
     unsettled: bool,
@@ -64,6 +65,7 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             sink,
             faults: Arc::new(NoFaults),
             stores: BTreeMap::new(),
+            shelf: Shelf::default(),
             triggers,
             unsettled: false,
             catalogue_read_ms: 0,
@@ -91,6 +93,12 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
         self
     }
 
+    /// The open files, for readers beside the fold.
+    #[must_use]
+    pub fn shelf(&self) -> Shelf {
+        self.shelf.clone()
+    }
+
     /// The stores of the partitions assigned at the moment.
     #[must_use]
     pub fn stores(&self) -> &BTreeMap<i32, Store> {
@@ -111,6 +119,7 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
     }
 
     fn close_store(&mut self, store: Store) -> Result<(), Error> {
+        self.shelf.remove(store.partition());
         log_counters(store.partition(), store.counters());
         self.triggers
             .remember(store.partition(), PartitionTotals::of(store.counters()))?;
@@ -258,6 +267,7 @@ impl<C: Catalogue, S: Sink> Handler for Processor<C, S> {
         for &partition in partitions {
             if !self.stores.contains_key(&partition) {
                 let store = Store::open(&self.config.state_dir, partition, options)?;
+                self.shelf.put(partition, store.volume());
                 self.stores.insert(partition, store);
             }
             let next = self.stores.get(&partition).and_then(Store::next_offset);

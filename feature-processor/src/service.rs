@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use marquee_runtime::bus::{SubscriberConfig, Subscription};
 use marquee_runtime::{Bus, BusError, Clock};
 use marquee_schemas::Topic;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::http;
 use crate::triggers::{SIGNAL_TOPICS, signals};
 use crate::{BusSink, Config, Error, Processor, TopicCatalogue};
 
@@ -39,6 +42,7 @@ impl Service {
     pub async fn run(self, token: CancellationToken) -> Result<(), Error> {
         // Whichever part ends first, for whatever reason, ends the others.
         let token = token.child_token();
+        let listener = listen(&self.config.listen).await?;
         let sink = BusSink::new(self.bus.publisher(CLIENT_ID)?, token.clone());
         let catalogue = TopicCatalogue::new(self.bus.clone(), token.clone());
         let subscription = if self.config.all_partitions {
@@ -49,19 +53,20 @@ impl Service {
         let mut subscriber = SubscriberConfig::new(CLIENT_ID, subscription);
         subscriber.max_batch = self.config.max_batch_records;
         subscriber.max_batch_wait = Duration::from_millis(self.config.max_batch_wait_ms);
-        let processor = Processor::new(self.config, self.clock, catalogue, sink)?;
+        let processor = Processor::new(self.config, Arc::clone(&self.clock), catalogue, sink)?;
+        let router = http::router(processor.shelf(), self.clock);
         // Every process hears everything: these topics are small, and each process decides for itself.
         let (reader, heard) = signals(processor.signal_positions());
-        let listener = SubscriberConfig::new(SIGNALS_CLIENT_ID, Subscription::All);
+        let hearing = SubscriberConfig::new(SIGNALS_CLIENT_ID, Subscription::All);
         let listening = self
             .bus
-            .subscriber(&SIGNAL_TOPICS, listener)
+            .subscriber(&SIGNAL_TOPICS, hearing)
             .run(reader, token.clone());
         let folding = self
             .bus
             .subscriber(&[Topic::Interactions], subscriber)
             .run(processor.with_signals(heard), token.clone());
-        let (folded, heard) = tokio::join!(
+        let (folded, heard, served) = tokio::join!(
             async {
                 // Closed here: the listener may be waiting for it to take what it has heard.
                 let outcome = folding.await.map_err(own_error).and_then(Processor::close);
@@ -72,11 +77,48 @@ impl Service {
                 let outcome = listening.await.map_err(own_error);
                 token.cancel();
                 outcome
+            },
+            async {
+                let outcome = serve(listener, router, token.clone()).await;
+                token.cancel();
+                outcome
             }
         );
         folded?;
         heard?;
+        served?;
         Ok(())
+    }
+}
+
+async fn listen(address: &str) -> Result<Option<TcpListener>, Error> {
+    if address.is_empty() {
+        return Ok(None);
+    }
+    let failed = |source| Error::Listen {
+        listen: address.to_owned(),
+        source,
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    tracing::info!(address = %bound, "features are served");
+    Ok(Some(listener))
+}
+
+/// Serves until `token` is cancelled, or, without a listener, only waits for it.
+async fn serve(listener: Option<TcpListener>, router: Router, token: CancellationToken) -> Result<(), Error> {
+    let Some(listener) = listener else {
+        token.cancelled().await;
+        return Ok(());
+    };
+    // Not gracefully: a client that keeps its connection open must not keep the service from ending, and an answer
+    // takes less than a millisecond.
+    tokio::select! {
+        () = token.cancelled() => Ok(()),
+        outcome = async { axum::serve(listener, router).await } => outcome.map_err(|source| Error::Listen {
+            listen: "the feature address".into(),
+            source,
+        }),
     }
 }
 

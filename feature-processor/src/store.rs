@@ -11,6 +11,7 @@ mod tables;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use marquee_runtime::bus::Outgoing;
 use marquee_schemas::{HistoryEntry, UserId};
@@ -25,6 +26,7 @@ pub use self::progress::Counters;
 pub(crate) use self::progress::{reason_code, reason_of};
 pub use self::snapshot::Snapshot;
 use self::tables::{EVENT_IDS, OBSERVATIONS, OUTBOX};
+use crate::shelf::Volume;
 use crate::{Catalogue, CrashPoint, Error, Faults, Judged};
 
 /// Settings of a store.
@@ -67,7 +69,7 @@ pub struct Store {
     path: PathBuf,
     partition: i32,
     options: StoreOptions,
-    db: Database,
+    db: Arc<Database>,
     counters: Counters,
     book: GenreBook,
     window: Window,
@@ -133,7 +135,7 @@ impl Store {
             path: path.to_owned(),
             partition,
             options,
-            db,
+            db: Arc::new(db),
             counters,
             book,
             window,
@@ -211,6 +213,14 @@ impl Store {
         })
     }
 
+    /// The file, for readers beside this store.
+    pub(crate) fn volume(&self) -> Volume {
+        Volume {
+            db: Arc::clone(&self.db),
+            path: self.path.clone(),
+        }
+    }
+
     /// Observations ever made: one per record taken in.
     #[must_use]
     pub fn observed(&self) -> u64 {
@@ -281,7 +291,7 @@ impl Store {
     /// # Errors
     /// The file cannot be read.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
-        Snapshot::of(&self.db, &self.path, self.partition)
+        Snapshot::of(&*self.db, &self.path, self.partition)
     }
 
     /// A user's whole history, in the order it was applied; empty for an unknown user.

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use marquee_schemas::{Interaction, MovieFeatures, MovieId, SchemaVersion};
+use serde::Serialize;
 
-use super::decay;
+use super::{Rolling, decay};
 use crate::wire::{Reader, Writer, corrupt};
 
 /// Half-lives of the decayed popularity, days of event time.
 pub const POPULARITY_HALF_LIVES_DAYS: [u16; 3] = [1, 7, 30];
 
 /// Version of the stored bytes. A new layout gets a new number and [`MovieState::decode`] an arm that reads the old.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Aggregates of a movie over one partition, in event time.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -23,6 +24,7 @@ pub struct MovieState {
     popularity: [f64; 3],
     first_seen_ms: i64,
     last_seen_ms: i64,
+    rolling: Rolling,
 }
 
 impl MovieState {
@@ -42,6 +44,7 @@ impl MovieState {
                 *sum + left
             };
         }
+        self.rolling.add(event.timestamp);
         self.count += 1;
         if let Some(stars) = event.rating {
             self.rating_sum += f64::from(stars);
@@ -81,18 +84,20 @@ impl MovieState {
         }
         writer.i64(self.first_seen_ms);
         writer.i64(self.last_seen_ms);
+        self.rolling.encode(&mut writer);
         writer.0
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, redb::Error> {
         match Reader::new(bytes) {
-            Some((VERSION, mut reader)) => Self::decode_v1(&mut reader),
+            // Version 1 had no rolling windows.
+            Some((version @ 1..=VERSION, mut reader)) => Self::read(&mut reader, version > 1),
             _ => None,
         }
         .ok_or_else(|| corrupt("movie"))
     }
 
-    fn decode_v1(reader: &mut Reader<'_>) -> Option<Self> {
+    fn read(reader: &mut Reader<'_>, rolling: bool) -> Option<Self> {
         let state = Self {
             count: reader.count()?,
             rating_sum: reader.f64()?,
@@ -100,9 +105,59 @@ impl MovieState {
             popularity: [reader.f64()?, reader.f64()?, reader.f64()?],
             first_seen_ms: reader.i64()?,
             last_seen_ms: reader.i64()?,
+            rolling: if rolling {
+                Rolling::decode(reader)?
+            } else {
+                Rolling::default()
+            },
         };
         reader.end()?;
         Some(state)
+    }
+}
+
+/// A movie over all partitions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MovieSummary {
+    /// Interactions that are history.
+    pub count: u64,
+    /// Number of ratings.
+    pub rating_count: u64,
+    /// Mean stars; null without a rating.
+    pub mean_rating: Option<f64>,
+    /// Decayed popularity by half-life in days.
+    pub popularity: BTreeMap<u16, f64>,
+    /// Interactions in the last hour, day, 7 and 30 days.
+    pub windows: BTreeMap<&'static str, u64>,
+    /// First event time, ms.
+    pub first_seen_ms: i64,
+    /// Newest event time, ms.
+    pub last_seen_ms: i64,
+}
+
+/// Adds partitions up, as of a moment of event time.
+pub fn summarise<'a>(parts: impl Iterator<Item = &'a MovieState> + Clone, as_of_ms: i64) -> MovieSummary {
+    let rating_count = parts.clone().map(|part| part.rating_count).sum();
+    let stars: f64 = parts.clone().map(|part| part.rating_sum).sum();
+    let mut popularity = BTreeMap::new();
+    let mut windows = BTreeMap::new();
+    for part in parts.clone() {
+        for (sum, half_life) in part.popularity.iter().zip(POPULARITY_HALF_LIVES_DAYS) {
+            let gap_ms = (as_of_ms - part.last_seen_ms).max(0);
+            *popularity.entry(half_life).or_default() += sum * decay(gap_ms, f64::from(half_life));
+        }
+        for (name, count) in part.rolling.counts(as_of_ms) {
+            *windows.entry(name).or_default() += count;
+        }
+    }
+    MovieSummary {
+        count: parts.clone().map(|part| part.count).sum(),
+        rating_count,
+        mean_rating: (rating_count > 0).then(|| stars / rating_count as f64),
+        popularity,
+        windows,
+        first_seen_ms: parts.clone().map(|part| part.first_seen_ms).min().unwrap_or(0),
+        last_seen_ms: parts.map(|part| part.last_seen_ms).max().unwrap_or(0),
     }
 }
 
@@ -146,6 +201,30 @@ mod tests {
     }
 
     #[test]
+    fn partitions_add_up_as_of_a_common_moment() {
+        let (mut one, mut other) = (MovieState::default(), MovieState::default());
+        one.apply(&rating(4.0, DAY));
+        other.apply(&rating(1.0, 8 * DAY));
+        let summary = summarise([&one, &other].into_iter(), 8 * DAY);
+        assert_eq!((summary.count, summary.mean_rating), (2, Some(2.5)));
+        assert_eq!(summary.popularity[&7], 1.5);
+        assert_eq!((summary.windows["7d"], summary.windows["30d"]), (1, 2));
+        assert_eq!((summary.first_seen_ms, summary.last_seen_ms), (DAY, 8 * DAY));
+    }
+
+    #[test]
+    fn a_state_of_the_first_version_is_read() {
+        let mut movie = MovieState::default();
+        movie.apply(&rating(3.5, 77));
+        let mut empty = Writer::default();
+        Rolling::default().encode(&mut empty);
+        movie.rolling = Rolling::default();
+        let bytes = movie.encode();
+        let old = [&[1], &bytes[1..bytes.len() - empty.0.len()]].concat();
+        assert_eq!(MovieState::decode(&old).unwrap(), movie);
+    }
+
+    #[test]
     fn a_late_event_is_discounted_as_if_it_had_come_in_time() {
         let (mut in_order, mut late) = (MovieState::default(), MovieState::default());
         for event in [rating(4.0, DAY), rating(2.0, 8 * DAY)] {
@@ -164,7 +243,7 @@ mod tests {
         let bytes = movie.encode();
         assert_eq!(MovieState::decode(&bytes).unwrap(), movie);
         assert!(MovieState::decode(&bytes[..bytes.len() - 1]).is_err());
-        assert!(MovieState::decode(&[&[2], &bytes[1..]].concat()).is_err());
+        assert!(MovieState::decode(&[&[3], &bytes[1..]].concat()).is_err());
         assert!(MovieState::decode(&[]).is_err());
     }
 }

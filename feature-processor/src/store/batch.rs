@@ -1,7 +1,7 @@
 //! Folding one batch in memory: every key is read once, however often the batch touches it, and written once.
 
-use std::collections::{BTreeSet, HashMap};
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use marquee_schemas::{FeatureKey, HISTORY_CHUNK_LEN, Interaction, MovieId, Reason, Record, UserId, encode};
@@ -231,6 +231,7 @@ impl<'a> Batch<'a> {
                 chunks: Vec::new(),
             }),
         };
+        self.counters.newest_ms = self.counters.newest_ms.max(event.timestamp);
         let observation = observe(event, &user.state);
         self.counters.late += u64::from(observation.late);
         self.observations.push((offset, observation));

@@ -21,6 +21,8 @@ pub struct Counters {
     pub dead_lettered: BTreeMap<Reason, u64>,
     /// Records that asked to forget a user.
     pub erasures: u64,
+    /// Newest event time applied, ms; an event may lie ahead of the clock by as much as is allowed.
+    pub newest_ms: i64,
     /// Offsets that hold no record (a transactional producer's markers, for example).
     pub absent: u64,
     /// Of those applied: older than the newest event their user had.
@@ -82,6 +84,7 @@ impl Counters {
         ] {
             writer.count(count);
         }
+        writer.i64(self.newest_ms);
         writer.len(self.dead_lettered.len());
         for (&reason, &count) in &self.dead_lettered {
             writer.u8(reason_code(reason));
@@ -92,14 +95,14 @@ impl Counters {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, redb::Error> {
         match Reader::new(bytes) {
-            // Version 1 knew no erasures.
+            // Version 1 knew neither erasures nor the newest event time.
             Some((version @ 1..=VERSION, mut reader)) => Self::read(&mut reader, version > 1),
             _ => None,
         }
         .ok_or_else(|| corrupt("progress"))
     }
 
-    fn read(reader: &mut Reader<'_>, erasures: bool) -> Option<Self> {
+    fn read(reader: &mut Reader<'_>, since_v2: bool) -> Option<Self> {
         let (first, next) = (reader.i64()?, reader.i64()?);
         let mut counters = Self {
             offsets: (first >= 0).then_some((first, next)),
@@ -109,7 +112,8 @@ impl Counters {
             late: reader.count()?,
             history: reader.count()?,
             history_users: reader.count()?,
-            erasures: if erasures { reader.count()? } else { 0 },
+            erasures: if since_v2 { reader.count()? } else { 0 },
+            newest_ms: if since_v2 { reader.i64()? } else { 0 },
             dead_lettered: BTreeMap::new(),
         };
         for _ in 0..reader.len(2)? {

@@ -47,7 +47,7 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn of(db: &impl ReadableDatabase, path: &Path, partition: i32) -> Result<Self, Error> {
+    pub(crate) fn of(db: &impl ReadableDatabase, path: &Path, partition: i32) -> Result<Self, Error> {
         Self::read(db, path, partition).map_err(Error::store(path))
     }
 
@@ -121,6 +121,20 @@ impl Snapshot {
         self.movie_features(movie).map_err(Error::store(&self.path))
     }
 
+    /// The same, with what is not in the changelog.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn movie_state(&self, movie: MovieId) -> Result<Option<MovieState>, Error> {
+        let read = || -> Result<_, redb::Error> {
+            match self.movies.get(movie.0)? {
+                Some(bytes) => Ok(Some(MovieState::decode(bytes.value())?)),
+                None => Ok(None),
+            }
+        };
+        read().map_err(Error::store(&self.path))
+    }
+
     /// Every user known to this partition, ascending.
     ///
     /// # Errors
@@ -179,6 +193,7 @@ impl Snapshot {
             let (movie, bytes) = row?;
             let features = MovieState::decode(bytes.value())?.features(MovieId(movie.value()));
             section("movie", &encode(&FeatureRecord::Movie(features)));
+            section("movie state", bytes.value());
         }
         let ids = dedupe::stored_ids(&self.txn.open_table(EVENT_IDS)?, self.counters.applied, window)?;
         for id in ids {

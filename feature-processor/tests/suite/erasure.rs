@@ -17,7 +17,10 @@ fn lives(log: &mut Log, user: u64, events: u64, from: u64) {
     for n in from..from + events {
         let id = format!("{user}/{n}");
         let time = 1_000_000_000_000 + i64::try_from(n).unwrap() * 1_000;
-        log.event(1, &rating(&id, user, 1 + u32::try_from(n % 30).unwrap(), 4.0, time));
+        log.event(
+            1,
+            &rating(&id, user, 1 + u32::try_from(n % 30).unwrap(), 4.0, time),
+        );
     }
 }
 
@@ -35,7 +38,10 @@ fn a_forgotten_user_is_gone_from_state_and_changelog_and_the_others_stay() {
         assert_eq!(snapshot.users().unwrap(), [UserId(8)], "batch {batch}");
         assert!(store.user_history(UserId(7)).unwrap().is_empty());
         assert_eq!(store.user_history(UserId(8)).unwrap().len(), 200);
-        assert_eq!((store.counters().erasures, store.counters().history_users), (1, 1));
+        assert_eq!(
+            (store.counters().erasures, store.counters().history_users),
+            (1, 1)
+        );
         assert!(store.counters().reconcile());
         let observations = store.observations(0..u64::MAX).unwrap();
         let mut seen = observations.iter().flat_map(|segment| &segment.observations);
@@ -72,7 +78,10 @@ fn a_forgotten_user_may_begin_again_in_the_same_batch_or_a_later_one() {
         let features = store.snapshot().unwrap().user(UserId(7)).unwrap().unwrap();
         assert_eq!((features.seq, features.history_len), (3, 3));
         assert_eq!(store.user_history(UserId(7)).unwrap().len(), 3);
-        assert_eq!((store.counters().erasures, store.counters().history_users), (2, 1));
+        assert_eq!(
+            (store.counters().erasures, store.counters().history_users),
+            (2, 1)
+        );
         hashes.push(outcome.hashes);
     }
     assert_eq!(hashes[0], hashes[1]);

@@ -10,6 +10,7 @@ mod disturbance;
 mod drift;
 mod erasure;
 mod harness;
+mod http;
 mod inspection;
 mod kill;
 mod movielens;
