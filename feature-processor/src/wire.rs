@@ -52,6 +52,7 @@ pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     /// Reads a part that has no version byte of its own.
+    #[cfg(test)]
     pub(crate) fn bare(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }

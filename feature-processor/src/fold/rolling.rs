@@ -95,7 +95,8 @@ impl Ring {
             self.counts.truncate(slots.saturating_sub(ahead));
             let len = self.counts.len();
             self.counts.resize((len + ahead).min(slots), 0);
-            self.counts.rotate_right(ahead.min(self.counts.len()));
+            let shift = ahead.min(self.counts.len());
+            self.counts.rotate_right(shift);
             // Everything was forgotten: zeros are not kept at the end.
             if len == 0 {
                 self.counts.clear();
