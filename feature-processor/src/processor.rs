@@ -209,6 +209,8 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             .values()
             .filter(|store| store.has_outgoing(movies))
             .collect();
+        // A decision that goes out alone takes no movie's turn.
+        let movies = movies && !waiting.is_empty();
         let begun = Instant::now();
         let mut outgoing = Vec::new();
         for records in in_parallel(waiting, true, |store| store.outgoing(movies)) {
