@@ -3,6 +3,7 @@
 pub(crate) mod download;
 pub(crate) mod drift;
 pub(crate) mod e2e_check;
+pub(crate) mod evaluate;
 pub(crate) mod features;
 pub(crate) mod ingest;
 pub(crate) mod models;
@@ -11,6 +12,7 @@ pub(crate) mod retrain;
 pub(crate) mod schemas;
 pub(crate) mod sql;
 pub(crate) mod triggers;
+pub(crate) mod tune;
 
 use anyhow::Result;
 

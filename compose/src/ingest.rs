@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use marquee_ingestor::{
     Dataset, DownloadConfig, Downloader, Progress, ReplayConfig, Replayer, Shift, Speed, SyntheticConfig,
@@ -45,32 +45,67 @@ pub(crate) async fn load(args: DatasetArgs) -> Result<Dataset> {
 }
 
 fn load_blocking(args: &DatasetArgs) -> Result<Dataset> {
+    match folder(args) {
+        Ok(folder) => read(args, folder.as_deref()),
+        Err(missing) => {
+            eprintln!(
+                "{missing:#}\ngoing on with a synthetic catalogue; for real data put the unpacked archive of {} into a \
+                 folder and name that with --data-dir or MARQUEE_DATA_DIR",
+                args.dataset
+            );
+            Ok(synthetic::generate(&SyntheticConfig::default())?)
+        }
+    }
+}
+
+/// Finds or fetches the data set that was named, and takes no other in its place.
+pub(crate) fn load_exactly(args: &DatasetArgs) -> Result<Dataset> {
+    read(args, folder(args)?.as_deref())
+}
+
+/// Where the data set lies, fetched if need be; `None` for the synthetic one.
+fn folder(args: &DatasetArgs) -> Result<Option<PathBuf>> {
     let name = args.dataset.as_str();
     if name == SYNTHETIC {
-        return Ok(synthetic::generate(&SyntheticConfig::default())?);
+        return Ok(None);
     }
-    let from_environment = std::env::var_os("MARQUEE_DATA_DIR").map(PathBuf::from);
     let found = locate(
         name,
         args.data_dir.as_deref(),
-        from_environment.as_deref(),
+        data_dir_from_environment().as_deref(),
         cache_dir().as_deref(),
     );
-    let folder = match found {
-        Ok(folder) => folder,
-        Err(missing) => match download(name, None) {
-            Ok(folder) => folder,
-            Err(offline) => {
-                eprintln!(
-                    "{missing}\nand it cannot be fetched: {offline:#}\n\
-                     going on with a synthetic catalogue; for real data put the unpacked archive of {name} into a \
-                     folder and name that with --data-dir or MARQUEE_DATA_DIR"
-                );
-                return Ok(synthetic::generate(&SyntheticConfig::default())?);
-            }
-        },
-    };
-    Dataset::load(&folder).with_context(|| format!("reading the data set in {}", folder.display()))
+    match found {
+        Ok(folder) => Ok(Some(folder)),
+        Err(missing) => download(name, None)
+            .map(Some)
+            .map_err(|offline| anyhow!("{missing}\nand it cannot be fetched: {offline:#}")),
+    }
+}
+
+/// The folders in which a data set of this name may lie, whether or not it is there.
+pub(crate) fn places(args: &DatasetArgs) -> Vec<PathBuf> {
+    let name = args.dataset.as_str();
+    match &args.data_dir {
+        Some(dir) => vec![dir.join(name), dir.clone()],
+        None => [data_dir_from_environment(), cache_dir()]
+            .into_iter()
+            .flatten()
+            .map(|dir| dir.join(name))
+            .collect(),
+    }
+}
+
+fn data_dir_from_environment() -> Option<PathBuf> {
+    std::env::var_os("MARQUEE_DATA_DIR").map(PathBuf::from)
+}
+
+fn read(args: &DatasetArgs, folder: Option<&Path>) -> Result<Dataset> {
+    match folder {
+        Some(folder) => Dataset::load(folder)
+            .with_context(|| format!("reading the data set {} in {}", args.dataset, folder.display())),
+        None => Ok(synthetic::generate(&SyntheticConfig::default())?),
+    }
 }
 
 fn bar(length: usize, message: &'static str) -> ProgressBar {

@@ -58,6 +58,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Drift(args) => commands::drift::run(&common, args).await,
         Command::Schemas(args) => commands::schemas::run(&args),
         Command::Config => commands::show_config(&common),
+        Command::Tune(args) => commands::tune::run(&common, args).await,
+        Command::Evaluate(args) => commands::evaluate::run(&common, args).await,
         Command::E2eCheck(args) => commands::e2e_check::run(&common, args).await,
     }
 }

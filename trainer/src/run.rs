@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use marquee_models::live::LiveState;
 use marquee_models::served::{Context, Query};
-use marquee_models::served::{ScoreScratch, ServedModel, ServedParams};
+use marquee_models::served::{Fitter, ScoreScratch, ServedModel, ServedParams};
 
 use crate::Config;
 use crate::bundle::{Bundle, Split};
@@ -196,16 +196,12 @@ fn train_here(
     let cases = cases(&holdout.train, &holdout.test);
 
     begin(Stage::FitForEvaluation)?;
+    let mut fitter = Fitter::new(&settings.params, settings.seed)?;
     // A model that nobody can be judged by need not be fitted.
     let challenger = if cases.is_empty() {
         None
     } else {
-        Some(ServedModel::fit(
-            &holdout.train,
-            &snapshot.catalogue,
-            &settings.params,
-            settings.seed,
-        )?)
+        Some(fitter.fit(&holdout.train, &snapshot.catalogue)?)
     };
 
     begin(Stage::Evaluate)?;
@@ -213,7 +209,7 @@ fn train_here(
     let mut own = challenger
         .as_ref()
         .map_or_else(|| Ok(Scorecard::without_users()), score)?;
-    drop(challenger);
+    let verdict = challenger.and_then(|model| model.verdict());
     let theirs = match champion {
         Some(bundle) if !cases.is_empty() => Some(score(&bundle.model)?),
         Some(_) => Some(Scorecard::without_users()),
@@ -222,12 +218,8 @@ fn train_here(
     let baseline = judge_popularity(snapshot.catalogue.len(), &holdout.train, &cases);
 
     begin(Stage::Fit)?;
-    let model = ServedModel::fit(
-        &snapshot.interactions,
-        &snapshot.catalogue,
-        &settings.params,
-        settings.seed,
-    )?;
+    // The ranker's lists go on where the evaluation's end, and its verdict stands.
+    let model = fitter.fit_as_judged(&snapshot.interactions, &snapshot.catalogue, verdict)?;
 
     begin(Stage::Serialise)?;
     let bytes = model.to_bytes()?;

@@ -21,8 +21,9 @@ use self::fold_in::FoldIn;
 use self::half_step::HalfStep;
 use self::padded::Padded;
 use crate::checked::require;
+use crate::factors::{self, Factors};
 use crate::kernels::score_rows;
-use crate::tensors::{Tensor, TensorMap};
+use crate::tensors::TensorMap;
 use crate::{Checked, Error, HistoryItem, Interactions, Scorer, Scratch};
 
 /// How each least-squares system is solved during training.
@@ -207,14 +208,11 @@ impl Als {
             frequency_scaling,
             ..
         } = self.params;
-        let mut map = TensorMap::new();
-        map.insert("users", Tensor::matrix(&self.users));
-        map.insert("items", Tensor::matrix(&self.items));
-        map.insert(
-            "fold_in",
-            Tensor::f32s(vec![regularization, alpha, frequency_scaling]),
-        );
-        map
+        factors::store(
+            &self.users,
+            &self.items,
+            [regularization, alpha, frequency_scaling],
+        )
     }
 
     /// Rebuilds a model from its tensors. Training parameters that scoring does not need come back as defaults.
@@ -222,22 +220,11 @@ impl Als {
     /// # Errors
     /// [`Error::Stored`] if a tensor is missing or malformed, or shapes or parameters do not fit together.
     pub fn from_tensors(mut tensors: TensorMap) -> Result<Self, Error> {
-        let users = tensors.take_matrix("users")?;
-        let items = tensors.take_matrix("items")?;
-        let (_, parameters) = tensors.take_f32::<1>("fold_in")?;
-        let &[regularization, alpha, frequency_scaling] = parameters.as_slice() else {
-            return Err(Error::Stored(format!(
-                "fold_in holds {} values, expected 3",
-                parameters.len()
-            )));
-        };
-        if users.ncols() != items.ncols() {
-            return Err(Error::Stored(format!(
-                "users have {} factors, items {}",
-                users.ncols(),
-                items.ncols()
-            )));
-        }
+        let Factors {
+            users,
+            items,
+            fold_in: [regularization, alpha, frequency_scaling],
+        } = factors::load(&mut tensors)?;
         let params = AlsParams {
             factors: items.ncols(),
             regularization,

@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 
 use self::epoch::Trainer;
 use crate::checked::require;
+use crate::factors::{self, Factors};
 use crate::kernels::score_rows;
 use crate::tensors::{Tensor, TensorMap};
 use crate::{Checked, Error, HistoryItem, Interactions, Scorer, Scratch};
@@ -175,14 +176,9 @@ impl Bpr {
     /// `fold_in [2]` = learning rate, regularisation.
     #[must_use]
     pub fn to_tensors(&self) -> TensorMap {
-        let mut map = TensorMap::new();
-        map.insert("users", Tensor::matrix(&self.users));
-        map.insert("items", Tensor::matrix(&self.items));
+        let fold_in = [self.learning_rate, self.regularization];
+        let mut map = factors::store(&self.users, &self.items, fold_in);
         map.insert("biases", Tensor::f32s(self.biases.to_vec()));
-        map.insert(
-            "fold_in",
-            Tensor::f32s(vec![self.learning_rate, self.regularization]),
-        );
         map
     }
 
@@ -191,22 +187,17 @@ impl Bpr {
     /// # Errors
     /// [`Error::Stored`] if a tensor is missing or malformed, or shapes or parameters do not fit together.
     pub fn from_tensors(mut tensors: TensorMap) -> Result<Self, Error> {
-        let users = tensors.take_matrix("users")?;
-        let items = tensors.take_matrix("items")?;
+        let Factors {
+            users,
+            items,
+            fold_in: [learning_rate, regularization],
+        } = factors::load(&mut tensors)?;
         let ([_], biases) = tensors.take_f32("biases")?;
-        let ([_], parameters) = tensors.take_f32("fold_in")?;
-        let &[learning_rate, regularization] = parameters.as_slice() else {
+        if biases.len() != items.nrows() {
             return Err(Error::Stored(format!(
-                "fold_in holds {} values, expected 2",
-                parameters.len()
-            )));
-        };
-        if users.ncols() != items.ncols() || biases.len() != items.nrows() {
-            return Err(Error::Stored(format!(
-                "users {:?}, items {:?} and {} biases do not fit together",
-                users.shape(),
-                items.shape(),
-                biases.len()
+                "{} biases of {} items",
+                biases.len(),
+                items.nrows()
             )));
         }
         let params = BprParams {

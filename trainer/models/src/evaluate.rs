@@ -2,19 +2,23 @@
 //!
 //! [`Dataset::prepare`] filters and splits. [`prequential`] replays a segment event by event, each predicted from
 //! what happened strictly before it, with the state and the model that serve. [`static_eval`] ranks once per warm
-//! user. Both give [`ResultRow`]s: a figure without its population and segment is worthless.
+//! user. [`random_split`] compares implementations on pairs without time. All give [`ResultRow`]s: a figure without its population and segment is worthless.
 
 pub mod contender;
 pub mod dataset;
 mod frozen;
 mod prequential;
+mod random_split;
 pub mod result;
 
 pub use contender::ModelName;
 pub use dataset::{Dataset, RawRating, Segment};
 pub use frozen::static_eval;
 pub use prequential::prequential;
-pub use result::{Population, ResultRow};
+pub use random_split::random_split;
+pub use result::{Population, ResultRow, StarErrors};
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::served::ServedParams;
 
@@ -51,10 +55,35 @@ impl Default for EvaluationOptions {
 /// How far an evaluation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Interactions (prequential) or users (static) done.
+    /// Interactions (prequential) or users (static, random split) done, summed over the models.
     pub done: usize,
     /// Of how many.
     pub total: usize,
+}
+
+/// Adds up what parallel models have done.
+struct Meter<'a> {
+    done: AtomicUsize,
+    total: usize,
+    report: &'a (dyn Fn(Progress) + Sync),
+}
+
+impl<'a> Meter<'a> {
+    fn new(total: usize, report: &'a (dyn Fn(Progress) + Sync)) -> Self {
+        Self {
+            done: AtomicUsize::new(0),
+            total,
+            report,
+        }
+    }
+
+    fn add(&self, more: usize) {
+        let done = self.done.fetch_add(more, Ordering::Relaxed) + more;
+        (self.report)(Progress {
+            done,
+            total: self.total,
+        });
+    }
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 //!
 //! Why our own: the pure-Rust boosters `perpetual` and `forust-ml` have no listwise objective and take no custom
 //! gradients per round, and `lightgbm` bindings need a C++ toolchain that a bare machine lacks. What a ranker needs is
-//! small: bins, histograms, leaf-wise splits. Every sum runs in row order within one feature, so that the trees do
-//! not depend on the number of threads.
+//! small: bins, histograms, leaf-wise splits. Histograms are summed in fixed point, so that the trees depend neither on
+//! the order of rows nor on the number of threads.
 
 mod bins;
 mod grow;
 
 pub use bins::{Binned, Bins};
+pub(crate) use grow::Grown;
 
 use crate::Error;
 use crate::checked::require;
@@ -25,8 +26,6 @@ pub struct GbdtParams {
     pub leaves: usize,
     /// Shrinkage of each tree.
     pub learning_rate: f32,
-    /// Fewest rows in a leaf.
-    pub min_leaf_rows: usize,
     /// Smallest sum of second derivatives in a leaf.
     pub min_leaf_hessian: f64,
     /// L2 penalty on leaf values.
@@ -45,8 +44,7 @@ impl Default for GbdtParams {
             trees: 200,
             leaves: 15,
             learning_rate: 0.1,
-            min_leaf_rows: 200,
-            min_leaf_hessian: 1.0,
+            min_leaf_hessian: 5.0,
             l2: 10.0,
             feature_share: 0.5,
             list_share: 0.7,
@@ -148,26 +146,41 @@ pub struct Gbdt {
 }
 
 impl Gbdt {
-    /// Grows one more tree on the derivatives `(first, second)` of the loss by row, on some rows and features (both
-    /// ascending), and returns it.
+    /// Grows one more tree on some rows (ascending), their derivatives `(first, second)` of the loss, and some features
+    /// (ascending), and returns it.
     pub(crate) fn grow(
         &mut self,
         data: &Binned,
         bins: &Bins,
-        derivatives: &[(f32, f32)],
         params: &GbdtParams,
         features: &[usize],
         rows: Vec<u32>,
-    ) -> &Tree {
-        let tree = grow::grow(data, bins, derivatives, params, features, rows);
-        self.trees.push(tree);
-        &self.trees[self.trees.len() - 1]
+        derivatives: &[(f32, f32)],
+    ) -> Grown {
+        let grown = grow::grow(data, bins, params, features, rows, derivatives);
+        self.trees.push(grown.tree.clone());
+        grown
     }
 
     /// The sum over all trees.
     #[must_use]
     pub fn predict(&self, row: &[f32]) -> f32 {
         self.trees.iter().map(|tree| tree.predict(row)).sum()
+    }
+
+    /// The sums over all trees for many rows (row-major, `width` numbers each), appended to `out`.
+    pub fn predict_rows(&self, rows: &[f32], width: usize, out: &mut Vec<f32>) {
+        // A few rows stay in the nearest cache while all trees pass by.
+        const BLOCK: usize = 16;
+        for block in rows.chunks(BLOCK * width.max(1)) {
+            let mut sums = [0.0_f32; BLOCK];
+            for tree in &self.trees {
+                for (sum, row) in sums.iter_mut().zip(block.chunks_exact(width.max(1))) {
+                    *sum += tree.predict(row);
+                }
+            }
+            out.extend_from_slice(&sums[..block.len() / width.max(1)]);
+        }
     }
 
     /// Number of trees.

@@ -7,12 +7,14 @@
 //! no user that a model does not know, only users without a history.
 
 pub mod als;
+pub mod biases;
 pub mod bpr;
 pub mod checked;
 pub mod cosine;
 pub mod ease;
 pub mod error;
 pub mod evaluate;
+mod factors;
 pub mod gbdt;
 mod kernels;
 pub mod live;
@@ -24,6 +26,7 @@ pub mod scorer;
 pub mod served;
 pub mod tensors;
 pub mod transitions;
+pub mod tune;
 
 pub use checked::Checked;
 pub use error::Error;

@@ -6,7 +6,7 @@
 //! # Late events
 //! An interaction is *late* when it is older than the newest one of the same user. A late interaction
 //! - enters the user's history at its place in time, the seen set, and every order-free statistic of its item
-//!   (counts, ratings, decayed popularity: [forward decay](decay) makes these sums, so order cannot matter);
+//!   (counts, ratings, visits, decayed popularity: [forward decay](decay) makes these sums, so order cannot matter);
 //! - leaves order-dependent state alone: no transition is learned from or to it, and no position statistic. The
 //!   transitions that were learned while it was missing stay as they were.
 //!
@@ -15,10 +15,13 @@
 
 pub mod decay;
 mod items;
+mod time_log;
 mod users;
+mod visits;
 
 pub use items::ItemStats;
 pub use users::HistoryEntry;
+pub use visits::Visit;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +29,7 @@ use crate::Error;
 use crate::transitions::{TransitionParams, Transitions};
 use decay::ForwardDecay;
 pub(crate) use items::ItemState;
+use time_log::TimeLog;
 use users::UserState;
 
 /// Number of half-lives at which popularity is kept.
@@ -97,6 +101,8 @@ pub struct LiveParams {
     pub half_lives_ms: [i64; HALF_LIVES],
     /// Half-life of the position statistic, milliseconds.
     pub position_half_life_ms: i64,
+    /// Newest visits kept per item: among these people, those alike are looked for.
+    pub visit_limit: usize,
     /// Item-to-item transition counts.
     pub transitions: TransitionParams,
 }
@@ -115,6 +121,7 @@ impl Default for LiveParams {
                 365 * DAY_MS,
             ],
             position_half_life_ms: 60 * DAY_MS,
+            visit_limit: 400,
             transitions: TransitionParams::default(),
         }
     }
@@ -139,6 +146,7 @@ impl LiveParams {
             "history_limit",
             i64::try_from(self.history_limit).unwrap_or(i64::MAX),
         )?;
+        positive("visit_limit", i64::try_from(self.visit_limit).unwrap_or(i64::MAX))?;
         positive("session_gap_ms", self.session_gap_ms)?;
         positive("position_half_life_ms", self.position_half_life_ms)?;
         for half_life in self.half_lives_ms {
@@ -163,6 +171,7 @@ pub struct LiveState {
     params: LiveParams,
     users: Vec<UserState>,
     items: Vec<ItemState>,
+    visits: Vec<TimeLog<Visit>>,
     popularity_decay: [ForwardDecay; HALF_LIVES],
     position_decay: ForwardDecay,
     transitions: Transitions,
@@ -185,6 +194,7 @@ impl LiveState {
             params,
             users: Vec::new(),
             items: Vec::new(),
+            visits: Vec::new(),
             interactions: 0,
             likes: 0,
             last_event_ms: None,
@@ -225,6 +235,7 @@ impl LiveState {
     pub fn ensure_items(&mut self, items: usize) {
         if self.items.len() < items {
             self.items.resize_with(items, ItemState::default);
+            self.visits.resize_with(items, TimeLog::default);
         }
     }
 
@@ -273,6 +284,14 @@ impl LiveState {
             self.transitions.observe(user.history(), &entry);
         }
         user.insert(entry, self.params.history_limit);
+        self.visits[event.item as usize].insert(
+            Visit {
+                user: event.user,
+                like,
+                time_ms: event.time_ms,
+            },
+            self.params.visit_limit,
+        );
         if late { Observed::Late } else { Observed::InOrder }
     }
 
@@ -286,6 +305,12 @@ impl LiveState {
     #[must_use]
     pub fn seen(&self, user: u32) -> &[u32] {
         self.users.get(user as usize).map_or(&[], UserState::seen)
+    }
+
+    /// Who came to the item lately, oldest first.
+    #[must_use]
+    pub fn visits(&self, item: u32) -> &[Visit] {
+        self.visits.get(item as usize).map_or(&[], TimeLog::entries)
     }
 
     /// Whether the user ever touched the item.

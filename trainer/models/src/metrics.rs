@@ -29,6 +29,13 @@ pub fn expected_rank(scores: &[f32], target: u32, excluded: impl Fn(u32) -> bool
     Some(f64::from(higher) + f64::from(equal) / 2.0)
 }
 
+/// Bits that ascend as scores descend: sorting integers is faster than comparing numbers.
+pub(crate) fn descending(score: f32) -> u32 {
+    let bits = score.to_bits();
+    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    !ascending
+}
+
 /// 1 if the target is among the first `k`.
 #[must_use]
 pub fn hit(rank: f64, k: usize) -> f64 {
@@ -132,6 +139,12 @@ mod tests {
         );
         assert_eq!(expected_rank(&scores, 3, |item| item == 3), None);
         assert_eq!(expected_rank(&scores, 9, |_| false), None);
+    }
+
+    #[test]
+    fn the_sort_keys_descend_with_the_scores() {
+        let scores = [f32::MAX, 2.5, 1e-9, 0.0, -1e-9, -2.5, f32::MIN];
+        assert!(scores.map(descending).is_sorted());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod stored;
 
 use std::collections::HashSet;
 
+use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ pub use lists::TrainingLists;
 
 use crate::Error;
 use crate::checked::require;
-use crate::gbdt::{Bins, Gbdt, GbdtParams};
+use crate::gbdt::{Binned, Bins, Gbdt, GbdtParams};
 
 /// Unchecked settings of a [`Ranker`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -113,31 +114,42 @@ impl Ranker {
         if count < params.min_lists.max(2) {
             return Ok((None, None));
         }
-        let held_out: Vec<usize> = (count - held..count).collect();
-        let their_users: HashSet<u32> = held_out.iter().map(|&list| lists.user(list)).collect();
-        let kept: Vec<usize> = (0..count - held)
+        let judge: Vec<usize> = (count - held..count).collect();
+        let their_users: HashSet<u32> = judge.iter().map(|&list| lists.user(list)).collect();
+        let train: Vec<usize> = (0..count - held)
             .filter(|&list| !their_users.contains(&lists.user(list)))
             .collect();
-        let (train, judge) = (lists.select(&kept), lists.select(&held_out));
         if train.is_empty() {
             return Ok((None, None));
         }
-        let (_, trees, ranker_ndcg) = boost(&train, Some(&judge), params, params.gbdt.trees, rng);
+        let boosting = Boosting::new(lists, params);
+        let (model, ranker_ndcg) = boosting.run(&train, &judge, params.gbdt.trees, rng);
         let verdict = Verdict {
-            blend_ndcg: judge.ndcg(judge.blend(), 10),
+            blend_ndcg: lists.ndcg(&judge, lists.blend(), 10),
             ranker_ndcg,
-            trees,
+            trees: model.len(),
             lists: held,
         };
-        if !verdict.ranker_wins() {
-            return Ok((None, Some(verdict)));
+        let ranker = verdict.ranker_wins().then(|| boosting.on_all(verdict, rng));
+        Ok((ranker, Some(verdict)))
+    }
+
+    /// Learns from `lists` by an earlier verdict of the same recipe, which is not tried again: a ranker with as many
+    /// trees, if it won, and none otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] for settings out of their domain.
+    pub fn fit_as_judged(
+        lists: &TrainingLists,
+        params: &RankerParams,
+        verdict: Verdict,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Option<Self>, Error> {
+        params.check()?;
+        if !verdict.ranker_wins() || lists.is_empty() {
+            return Ok(None);
         }
-        let (model, _, _) = boost(lists, None, params, trees, rng);
-        let ranker = Self {
-            model,
-            width: lists.width(),
-        };
-        Ok((Some(ranker), Some(verdict)))
+        Ok(Some(Boosting::new(lists, params).on_all(verdict, rng)))
     }
 
     /// Numbers per candidate that it reads.
@@ -151,50 +163,80 @@ impl Ranker {
     pub fn score(&self, row: &[f32]) -> f32 {
         self.model.predict(row)
     }
+
+    /// The scores of many candidates' rows, one after the other, appended to `out`.
+    pub fn score_rows(&self, rows: &[f32], out: &mut Vec<f32>) {
+        self.model.predict_rows(rows, self.width, out);
+    }
 }
 
-/// Boosts up to `rounds` trees on `train`; with lists to judge by, keeps the best prefix. Returns the model, its
-/// number of trees and its NDCG@10 there.
-fn boost(
-    train: &TrainingLists,
-    judge: Option<&TrainingLists>,
-    params: &RankerParams,
-    rounds: usize,
-    rng: &mut ChaCha8Rng,
-) -> (Gbdt, usize, f64) {
-    let width = train.width();
-    let bins = Bins::fit(train.rows(), width);
-    let data = bins.apply(train.rows());
-    let offered = ((width as f64 * params.gbdt.feature_share).ceil() as usize).clamp(1, width);
-    let mut model = Gbdt::default();
-    let mut scores = vec![0.0_f32; data.rows()];
-    let mut judged = judge.map(|judge| (judge, vec![0.0_f32; judge.rows().len() / width]));
-    let (mut best_round, mut best) = (0, 0.0);
-    let mut features: Vec<usize> = (0..width).collect();
-    for round in 1..=rounds {
-        features.shuffle(rng);
-        let mut chosen = features[..offered].to_vec();
-        chosen.sort_unstable();
-        let derivatives = lambda::derivatives(train, &scores, params.truncation);
-        let rows = train.sample_rows(params.gbdt.list_share, rng);
-        let tree = model.grow(&data, &bins, &derivatives, &params.gbdt, &chosen, rows);
-        lists::add_tree(tree, train.rows(), width, &mut scores);
-        if let Some((judge, judge_scores)) = &mut judged {
-            lists::add_tree(tree, judge.rows(), width, judge_scores);
-            let ndcg = judge.ndcg(judge_scores, 10);
+/// Lists made ready for trees.
+struct Boosting<'a> {
+    lists: &'a TrainingLists,
+    params: &'a RankerParams,
+    bins: Bins,
+    data: Binned,
+}
+
+impl<'a> Boosting<'a> {
+    fn new(lists: &'a TrainingLists, params: &'a RankerParams) -> Self {
+        let bins = Bins::fit(lists.rows(), lists.width());
+        let data = bins.apply(lists.rows());
+        Self {
+            lists,
+            params,
+            bins,
+            data,
+        }
+    }
+
+    /// Boosts as many trees on all lists as the verdict says.
+    fn on_all(&self, verdict: Verdict, rng: &mut ChaCha8Rng) -> Ranker {
+        let all: Vec<usize> = (0..self.lists.len()).collect();
+        let (model, _) = self.run(&all, &[], verdict.trees, rng);
+        Ranker {
+            model,
+            width: self.lists.width(),
+        }
+    }
+
+    /// Boosts up to `rounds` trees on the lists `train`; with lists to judge by, keeps the best prefix. Answers the
+    /// model and its NDCG@10 on the judged lists.
+    fn run(&self, train: &[usize], judge: &[usize], rounds: usize, rng: &mut ChaCha8Rng) -> (Gbdt, f64) {
+        let gbdt = &self.params.gbdt;
+        let width = self.lists.width();
+        let offered = ((width as f64 * gbdt.feature_share).ceil() as usize).clamp(1, width);
+        let mut features: Vec<usize> = (0..width).collect();
+        let mut model = Gbdt::default();
+        let mut scores = vec![0.0_f32; self.data.rows()];
+        let (mut best_round, mut best) = (0, 0.0);
+        for round in 1..=rounds {
+            features.shuffle(rng);
+            let mut chosen = features[..offered].to_vec();
+            chosen.sort_unstable();
+            let sample: Vec<usize> = train
+                .iter()
+                .copied()
+                .filter(|_| gbdt.list_share >= 1.0 || rng.random::<f64>() < gbdt.list_share)
+                .collect();
+            let pulls = lambda::derivatives(self.lists, &sample, &scores, self.params.truncation);
+            let grown = model.grow(&self.data, &self.bins, gbdt, &chosen, pulls.rows, &pulls.values);
+            grown.add_to(&self.data, &mut scores);
+            if judge.is_empty() {
+                continue;
+            }
+            let ndcg = self.lists.ndcg(judge, &scores, 10);
             if ndcg > best {
                 (best_round, best) = (round, ndcg);
-            } else if round >= best_round + params.gbdt.patience {
+            } else if round >= best_round + gbdt.patience {
                 break;
             }
         }
+        if !judge.is_empty() {
+            model.trees.truncate(best_round);
+        }
+        (model, best)
     }
-    if judge.is_some() {
-        model.trees.truncate(best_round);
-    } else {
-        best_round = model.trees.len();
-    }
-    (model, best_round, best)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub use blend::BlendWeights;
 pub use catalogue::{Binding, Catalogue, CatalogueItem};
 pub use context::{Context, Fallback, Query, Recommendations, Recommended, ScoreScratch};
 pub use explain::{Explanation, Reason, Term};
-pub use fit::FitParams;
+pub use fit::{FitParams, Fitter};
 pub use generators::GeneratorParams;
 
 use crate::Error;
@@ -77,6 +77,7 @@ pub struct ServedModel {
 
 impl ServedModel {
     /// Learns from `interactions`, which must be ordered by time; `catalogue` describes items `0..catalogue.len()`.
+    /// For one model after the other on a growing stream, keep a [`Fitter`].
     ///
     /// # Errors
     /// [`Error::Data`] without interactions, out of time order, with a rating or weight that is not finite, or with
@@ -87,19 +88,7 @@ impl ServedModel {
         params: &ServedParams,
         seed: u64,
     ) -> Result<Self, Error> {
-        params.check()?;
-        check_stream(interactions, catalogue)?;
-        let (ranker, verdict) = fit::fit_ranker(interactions, catalogue, params, seed)?;
-        Ok(Self {
-            ranker,
-            verdict,
-            params: params.clone(),
-            seed,
-            catalogue: catalogue.clone(),
-            generators: Generators::fit(interactions, catalogue.len(), params)?,
-            trained_on: interactions.len() as u64,
-            trained_until_ms: interactions.last().map_or(0, |event| event.time_ms),
-        })
+        Fitter::new(params, seed)?.fit(interactions, catalogue)
     }
 
     /// The settings it was fitted with.

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use half::f16;
 use ndarray::Array2;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
@@ -20,6 +21,10 @@ const MANIFEST_KEY: &str = "marquee";
 pub enum Values {
     /// Single-precision numbers.
     F32(Vec<f32>),
+    /// Half-precision numbers.
+    F16(Vec<f16>),
+    /// Small indices.
+    U16(Vec<u16>),
     /// Indices and counts.
     U32(Vec<u32>),
     /// Times (milliseconds) and signed counts.
@@ -30,6 +35,8 @@ impl Values {
     fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),
+            Self::F16(values) => values.len(),
+            Self::U16(values) => values.len(),
             Self::U32(values) => values.len(),
             Self::I64(values) => values.len(),
         }
@@ -38,6 +45,8 @@ impl Values {
     fn dtype(&self) -> Dtype {
         match self {
             Self::F32(_) => Dtype::F32,
+            Self::F16(_) => Dtype::F16,
+            Self::U16(_) => Dtype::U16,
             Self::U32(_) => Dtype::U32,
             Self::I64(_) => Dtype::I64,
         }
@@ -46,13 +55,15 @@ impl Values {
     fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::F32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::F16(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::U16(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Self::U32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Self::I64(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
         }
     }
 }
 
-/// A dense, row-major array of one of three element types.
+/// A dense, row-major array of one of the element types of [`Values`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     shape: Vec<usize>,
@@ -77,31 +88,31 @@ impl Tensor {
         Ok(Self { shape, values })
     }
 
+    /// A vector.
+    #[must_use]
+    pub fn flat(values: Values) -> Self {
+        Self {
+            shape: vec![values.len()],
+            values,
+        }
+    }
+
     /// A vector of numbers.
     #[must_use]
     pub fn f32s(values: Vec<f32>) -> Self {
-        Self {
-            shape: vec![values.len()],
-            values: Values::F32(values),
-        }
+        Self::flat(Values::F32(values))
     }
 
     /// A vector of indices.
     #[must_use]
     pub fn u32s(values: Vec<u32>) -> Self {
-        Self {
-            shape: vec![values.len()],
-            values: Values::U32(values),
-        }
+        Self::flat(Values::U32(values))
     }
 
     /// A vector of signed integers.
     #[must_use]
     pub fn i64s(values: Vec<i64>) -> Self {
-        Self {
-            shape: vec![values.len()],
-            values: Values::I64(values),
-        }
+        Self::flat(Values::I64(values))
     }
 
     /// A row-major copy of a matrix.
@@ -142,6 +153,7 @@ impl View for &Tensor {
     fn data_len(&self) -> usize {
         let width = match self.values {
             Values::F32(_) | Values::U32(_) => 4,
+            Values::F16(_) | Values::U16(_) => 2,
             Values::I64(_) => 8,
         };
         self.values.len() * width
@@ -243,6 +255,33 @@ impl TensorMap {
         }
     }
 
+    /// Removes a vector of finite numbers in half precision, widened.
+    ///
+    /// # Errors
+    /// [`Error::Stored`] if it is missing, of another type or rank, or holds NaN or an infinity.
+    pub fn take_halves(&mut self, name: &str) -> Result<Vec<f32>, Error> {
+        match self.take::<1>(name)? {
+            (_, Values::F16(values)) if values.iter().all(|value| value.is_finite()) => {
+                Ok(values.into_iter().map(f16::to_f32).collect())
+            }
+            (_, Values::F16(_)) => Err(Error::Stored(format!(
+                "tensor {name} holds a value that is not finite"
+            ))),
+            _ => Err(Error::Stored(format!("tensor {name} is not of type f16"))),
+        }
+    }
+
+    /// Removes a vector of small indices.
+    ///
+    /// # Errors
+    /// [`Error::Stored`] if it is missing or of another type or rank.
+    pub fn take_u16s(&mut self, name: &str) -> Result<Vec<u16>, Error> {
+        match self.take::<1>(name)? {
+            (_, Values::U16(values)) => Ok(values),
+            _ => Err(Error::Stored(format!("tensor {name} is not of type u16"))),
+        }
+    }
+
     /// Removes a matrix of finite numbers.
     ///
     /// # Errors
@@ -301,6 +340,8 @@ impl TensorMap {
         for (name, view) in SafeTensors::deserialize(bytes).map_err(stored)?.tensors() {
             let values = match view.dtype() {
                 Dtype::F32 => Values::F32(words(view.data()).map(f32::from_le_bytes).collect()),
+                Dtype::F16 => Values::F16(words(view.data()).map(f16::from_le_bytes).collect()),
+                Dtype::U16 => Values::U16(words(view.data()).map(u16::from_le_bytes).collect()),
                 Dtype::U32 => Values::U32(words(view.data()).map(u32::from_le_bytes).collect()),
                 Dtype::I64 => Values::I64(words(view.data()).map(i64::from_le_bytes).collect()),
                 other => {
@@ -332,6 +373,11 @@ mod tests {
             "a",
             Tensor::new(vec![2, 2], Values::F32(vec![1.0, -2.5, 0.0, 4.0])).unwrap(),
         );
+        map.insert(
+            "h",
+            Tensor::flat(Values::F16(vec![f16::from_f32(0.5), f16::NEG_ONE])),
+        );
+        map.insert("s", Tensor::flat(Values::U16(vec![u16::MAX, 0])));
         map.insert("t", Tensor::i64s(vec![i64::MIN, 7]));
         map
     }
@@ -361,7 +407,7 @@ mod tests {
         bundle.insert_all("als", sample());
         bundle.insert_all("alsx", sample());
         assert_eq!(bundle.take_all("als"), sample());
-        assert_eq!(bundle.len(), 3);
+        assert_eq!(bundle.len(), sample().len());
     }
 
     #[test]

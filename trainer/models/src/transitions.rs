@@ -187,6 +187,20 @@ impl Transitions {
         });
     }
 
+    /// As [`Self::accumulate`], for one kernel and with scale 1.
+    pub fn accumulate_one(&self, item: u32, now_ms: i64, prior: f32, kernel: Kernel, out: &mut [f32]) {
+        let Some(row) = self.rows.get(item as usize) else {
+            return;
+        };
+        let unit = self.decay.read_factor(now_ms) as f32;
+        let factor = unit / (unit * row.mass(kernel as usize) + prior).max(f32::MIN_POSITIVE);
+        row.for_each(|partner, weights| {
+            if let Some(score) = out.get_mut(partner as usize) {
+                *score += factor * weights[kernel as usize];
+            }
+        });
+    }
+
     /// Decayed count from `from` to `to` under one kernel at `now_ms`.
     #[must_use]
     pub fn count(&self, from: u32, to: u32, kernel: Kernel, now_ms: i64) -> f32 {

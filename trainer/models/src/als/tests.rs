@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::tensors::Tensor;
 
 fn params(factors: usize) -> AlsParams {
     AlsParams {

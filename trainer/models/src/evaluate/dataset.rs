@@ -143,6 +143,13 @@ impl Dataset {
         })
     }
 
+    /// The same without the test segment's interactions; its range is empty then.
+    #[must_use]
+    pub fn without_test(mut self) -> Self {
+        self.interactions.truncate(self.test_start);
+        self
+    }
+
     /// Every interaction, positive or not, in time order.
     #[must_use]
     pub fn interactions(&self) -> &[Interaction] {

@@ -1,12 +1,14 @@
 //! Predict, reveal, repeat.
 
-use super::contender::{Contenders, ModelName};
-use super::result::{CUTOFFS, Case, Heading, rows};
-use super::{Dataset, EvaluationOptions, Population, Progress, ResultRow, Segment};
+use rayon::prelude::*;
+
+use super::contender::{Contender, ModelName};
+use super::result::{Case, Heading, RatingCase, rows};
+use super::{Dataset, EvaluationOptions, Meter, Population, Progress, ResultRow, Segment};
 use crate::Error;
 use crate::live::{Interaction, LiveState};
-use crate::metrics::{expected_rank, hit, reciprocal_rank, single_ndcg};
-use crate::served::{Context, Query};
+use crate::metrics::expected_rank;
+use crate::served::{Binding, Context, Query};
 
 /// Length of the lists that coverage looks at.
 const COVERED: usize = 100;
@@ -14,61 +16,63 @@ const COVERED: usize = 100;
 /// Replays a segment in time order. For every positive event all movies of the catalogue that the user has not yet
 /// interacted with are ranked from what happened strictly before (events of one time stamp are all predicted before
 /// any is revealed), and the expected rank of the event's movie is recorded. Models see what was revealed at each
-/// refit.
+/// refit. A model that predicts stars does so for every rating of the segment. Models replay in parallel, each with a
+/// state of its own; the result does not depend on the number of threads.
 ///
 /// # Errors
 /// [`Error::Data`] for the train segment; whatever a model's fit refuses.
 pub fn prequential(
     dataset: &Dataset,
     options: &EvaluationOptions,
-    progress: &mut dyn FnMut(Progress),
+    progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<ResultRow>, Error> {
     if options.segment == Segment::Train {
         return Err(Error::Data("nothing comes before the train segment".into()));
     }
-    let events = dataset.interactions();
+    let meter = Meter::new(
+        dataset.range(options.segment).len() * options.models.len(),
+        progress,
+    );
+    let results: Result<Vec<_>, Error> = options
+        .models
+        .par_iter()
+        .map(|&model| replay(dataset, options, model, &meter))
+        .collect();
+    Ok(results?.concat())
+}
+
+fn replay(
+    dataset: &Dataset,
+    options: &EvaluationOptions,
+    model: ModelName,
+    meter: &Meter<'_>,
+) -> Result<Vec<ResultRow>, Error> {
+    let (events, catalogue) = (dataset.interactions(), dataset.catalogue());
     let range = dataset.range(options.segment);
     let mut live = LiveState::new(options.params.live.clone())?;
-    live.ensure_items(dataset.catalogue().len());
+    live.ensure_items(catalogue.len());
     for event in &events[..range.start] {
         live.observe(event);
     }
-    let mut tallies: Vec<Tally> = options
-        .models
-        .iter()
-        .map(|&model| Tally::new(model, dataset.catalogue().len()))
-        .collect();
-    let fit = |until: usize| {
-        Contenders::fit(
-            &events[..until],
-            dataset.catalogue(),
-            &options.models,
-            &options.params,
-            options.seed,
-        )
-    };
-    let mut contenders = fit(range.start)?;
-    let mut fitted_at = range.start;
-    let mut is_warm = known_users(&events[..range.start], dataset.user_ids().len());
+    let mut contender = Contender::new(model, &options.params, options.seed)?;
+    let mut tally = Tally::new(catalogue.len());
+    let mut fitted_at = None;
     let mut position = range.start;
-    for moment in events[range.clone()].chunk_by(|a, b| a.time_ms == b.time_ms) {
-        if options
-            .retrain_every
-            .is_some_and(|every| position - fitted_at >= every)
-        {
-            contenders = fit(position)?;
-            is_warm = known_users(&events[..position], dataset.user_ids().len());
-            fitted_at = position;
+    for moment in events[range].chunk_by(|a, b| a.time_ms == b.time_ms) {
+        let due =
+            fitted_at.is_none_or(|at| options.retrain_every.is_some_and(|every| position - at >= every));
+        if due {
+            contender.fit(&events[..position], catalogue)?;
+            tally.binding = Some(contender.binding());
+            tally.is_warm = known_users(&events[..position], dataset.user_ids().len());
+            fitted_at = Some(position);
         }
-        predict(moment, &mut contenders, &live, &is_warm, &mut tallies);
+        tally.predict(moment, &mut contender, &live);
         for event in moment {
             live.observe(event);
         }
         position += moment.len();
-        progress(Progress {
-            done: position - range.start,
-            total: range.len(),
-        });
+        meter.add(moment.len());
     }
     let heading = Heading {
         protocol: "prequential",
@@ -76,35 +80,81 @@ pub fn prequential(
         draws: options.bootstrap_draws,
         seed: options.seed,
     };
-    Ok(tallies
-        .iter()
-        .flat_map(|tally| {
-            rows(
-                heading,
-                tally.model,
-                &tally.cases,
-                tally.coverage(),
-                &Population::ALL,
-            )
-        })
-        .collect())
+    let coverage = tally.coverage();
+    Ok(rows(
+        heading,
+        model,
+        &tally.cases,
+        &tally.ratings,
+        coverage,
+        &Population::ALL,
+    ))
 }
 
+/// What has been recorded of one model.
 struct Tally {
-    model: ModelName,
     cases: Vec<Case>,
+    ratings: Vec<RatingCase>,
+    /// By item: whether it was in anybody's list.
     shown: Vec<bool>,
+    /// By user: whether the latest fit knew them.
+    is_warm: Vec<bool>,
+    binding: Option<Binding>,
     order: Vec<u32>,
 }
 
 impl Tally {
-    fn new(model: ModelName, items: usize) -> Self {
+    fn new(items: usize) -> Self {
         Self {
-            model,
             cases: Vec::new(),
+            ratings: Vec::new(),
             shown: vec![false; items],
+            is_warm: Vec::new(),
+            binding: None,
             order: Vec::new(),
         }
+    }
+
+    /// Records what is foretold of a moment.
+    fn predict(&mut self, moment: &[Interaction], contender: &mut Contender, live: &LiveState) {
+        let Some(binding) = self.binding.take() else {
+            return;
+        };
+        let mut users: Vec<u32> = moment.iter().map(|event| event.user).collect();
+        users.sort_unstable();
+        users.dedup();
+        for user in users {
+            let query = Query {
+                binding: &binding,
+                live,
+                context: Context::of_user(live, user),
+                now_ms: moment[0].time_ms,
+            };
+            let of_user = || moment.iter().filter(|event| event.user == user);
+            let (warm, has_history) = (self.is_warm[user as usize], query.context.length > 0);
+            self.ratings.extend(of_user().filter_map(|event| {
+                Some(RatingCase {
+                    warm,
+                    has_history,
+                    predicted: contender.stars(&query, event.item)?,
+                    given: f64::from(event.rating?),
+                })
+            }));
+            let targets: Vec<u32> = of_user()
+                .filter(|event| event.is_like() && !query.context.is_seen(event.item))
+                .map(|event| event.item)
+                .collect();
+            if targets.is_empty() {
+                continue;
+            }
+            let scores = contender.score(&query);
+            self.cover(scores, |item| query.context.is_seen(item));
+            self.cases.extend(targets.into_iter().filter_map(|target| {
+                let rank = expected_rank(scores, target, |item| query.context.is_seen(item))?;
+                Some(Case::of_event(user, rank, warm, has_history))
+            }));
+        }
+        self.binding = Some(binding);
     }
 
     fn coverage(&self) -> f64 {
@@ -132,61 +182,4 @@ fn known_users(events: &[Interaction], users: usize) -> Vec<bool> {
         known[event.user as usize] = true;
     }
     known
-}
-
-fn predict(
-    moment: &[Interaction],
-    contenders: &mut Contenders,
-    live: &LiveState,
-    is_warm: &[bool],
-    tallies: &mut [Tally],
-) {
-    let mut users: Vec<u32> = moment
-        .iter()
-        .filter(|event| event.is_like())
-        .map(|event| event.user)
-        .collect();
-    users.sort_unstable();
-    users.dedup();
-    let binding = contenders.binding().clone();
-    for user in users {
-        let query = Query {
-            binding: &binding,
-            live,
-            context: Context::of_user(live, user),
-            now_ms: moment[0].time_ms,
-        };
-        let targets: Vec<u32> = moment
-            .iter()
-            .filter(|event| event.user == user && event.is_like() && !query.context.is_seen(event.item))
-            .map(|event| event.item)
-            .collect();
-        for tally in tallies.iter_mut() {
-            let scores = contenders.score(tally.model, &query);
-            tally.cover(scores, |item| query.context.is_seen(item));
-            for &target in &targets {
-                let Some(rank) = expected_rank(scores, target, |item| query.context.is_seen(item)) else {
-                    continue;
-                };
-                tally
-                    .cases
-                    .push(case(user, rank, is_warm[user as usize], query.context.length > 0));
-            }
-        }
-    }
-}
-
-/// With a single target recall equals the hit, and average precision the reciprocal rank inside the cut-off.
-fn case(user: u32, rank: f64, warm: bool, has_history: bool) -> Case {
-    Case {
-        user,
-        warm,
-        has_history,
-        ndcg: CUTOFFS.map(|k| single_ndcg(rank, k)),
-        hit: CUTOFFS.map(|k| hit(rank, k)),
-        recall: CUTOFFS.map(|k| hit(rank, k)),
-        precision: CUTOFFS.map(|k| hit(rank, k) / k as f64),
-        average_precision: CUTOFFS.map(|k| hit(rank, k) * reciprocal_rank(rank)),
-        reciprocal_rank: reciprocal_rank(rank),
-    }
 }

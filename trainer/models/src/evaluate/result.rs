@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Segment;
 use super::contender::ModelName;
-use crate::metrics::clustered_interval;
+use crate::metrics::{
+    RatingError, clustered_interval, first_relevant, hit, list_metrics, rating_error, reciprocal_rank,
+    single_ndcg,
+};
 
 /// Cut-offs reported.
 pub const CUTOFFS: [usize; 3] = [5, 10, 20];
@@ -85,6 +88,19 @@ pub struct ResultRow {
     /// Share of the movies in anyone's top 100, over the whole segment (the same in every population's row).
     #[serde(rename = "coverage@100")]
     pub coverage_100: f64,
+    /// Errors of the predicted stars, where the model predicts any.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub stars: Option<StarErrors>,
+}
+
+/// How far predicted stars are from given ones.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StarErrors {
+    /// Ratings compared.
+    pub ratings: usize,
+    /// See [`RatingError`].
+    #[serde(flatten)]
+    pub errors: RatingError,
 }
 
 /// The figures of one case, by cut-off in the order of [`CUTOFFS`].
@@ -102,12 +118,55 @@ pub(super) struct Case {
 }
 
 impl Case {
-    fn is_of(&self, population: Population) -> bool {
-        match population {
-            Population::All => true,
-            Population::Warm => self.warm,
-            Population::Cold => !self.warm,
-            Population::NoHistory => !self.has_history,
+    /// A list against the items that should be in it; `None` if there are none.
+    pub(super) fn of_list(user: u32, ranked: &[u32], truth: &[u32]) -> Option<Self> {
+        let [a, b, c] = CUTOFFS.map(|k| list_metrics(ranked, truth, k));
+        let all = [a?, b?, c?];
+        Some(Self {
+            user,
+            warm: true,
+            has_history: true,
+            ndcg: all.map(|metrics| metrics.ndcg),
+            hit: all.map(|metrics| metrics.hit),
+            recall: all.map(|metrics| metrics.recall),
+            precision: all.map(|metrics| metrics.precision),
+            average_precision: all.map(|metrics| metrics.average_precision),
+            reciprocal_rank: first_relevant(ranked, truth),
+        })
+    }
+
+    /// One target at its rank: recall equals the hit, and average precision the reciprocal rank inside the cut-off.
+    pub(super) fn of_event(user: u32, rank: f64, warm: bool, has_history: bool) -> Self {
+        Self {
+            user,
+            warm,
+            has_history,
+            ndcg: CUTOFFS.map(|k| single_ndcg(rank, k)),
+            hit: CUTOFFS.map(|k| hit(rank, k)),
+            recall: CUTOFFS.map(|k| hit(rank, k)),
+            precision: CUTOFFS.map(|k| hit(rank, k) / k as f64),
+            average_precision: CUTOFFS.map(|k| hit(rank, k) * reciprocal_rank(rank)),
+            reciprocal_rank: reciprocal_rank(rank),
+        }
+    }
+}
+
+/// One rating, foretold and given.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct RatingCase {
+    pub(super) warm: bool,
+    pub(super) has_history: bool,
+    pub(super) predicted: f64,
+    pub(super) given: f64,
+}
+
+impl Population {
+    fn holds(self, warm: bool, has_history: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Warm => warm,
+            Self::Cold => !warm,
+            Self::NoHistory => !has_history,
         }
     }
 }
@@ -126,14 +185,27 @@ pub(super) fn rows(
     heading: Heading,
     model: ModelName,
     cases: &[Case],
+    ratings: &[RatingCase],
     coverage: f64,
     populations: &[Population],
 ) -> Vec<ResultRow> {
     populations
         .iter()
         .filter_map(|&population| {
-            let chosen: Vec<&Case> = cases.iter().filter(|case| case.is_of(population)).collect();
-            row(heading, model, population, &chosen, coverage)
+            let chosen: Vec<&Case> = cases
+                .iter()
+                .filter(|case| population.holds(case.warm, case.has_history))
+                .collect();
+            let stars: Vec<(f64, f64)> = ratings
+                .iter()
+                .filter(|rating| population.holds(rating.warm, rating.has_history))
+                .map(|rating| (rating.predicted, rating.given))
+                .collect();
+            let stars = rating_error(&stars).map(|errors| StarErrors {
+                ratings: stars.len(),
+                errors,
+            });
+            row(heading, model, population, &chosen, stars, coverage)
         })
         .collect()
 }
@@ -143,6 +215,7 @@ fn row(
     model: ModelName,
     population: Population,
     cases: &[&Case],
+    stars: Option<StarErrors>,
     coverage: f64,
 ) -> Option<ResultRow> {
     let clusters: Vec<u32> = cases.iter().map(|case| case.user).collect();
@@ -191,5 +264,6 @@ fn row(
         map_20,
         mrr: mean(&|case| case.reciprocal_rank),
         coverage_100: coverage,
+        stars,
     })
 }

@@ -13,17 +13,9 @@ fn boost(rows: &[f32], features: usize, target: &[f32], params: &GbdtParams) -> 
             .zip(target)
             .map(|(p, t)| (p - t, 1.0))
             .collect();
-        let tree = model.grow(
-            &data,
-            &bins,
-            &derivatives,
-            params,
-            &all,
-            (0..target.len() as u32).collect(),
-        );
-        for (prediction, row) in predictions.iter_mut().zip(rows.chunks(features)) {
-            *prediction += tree.predict(row);
-        }
+        let rows = (0..target.len() as u32).collect();
+        let grown = model.grow(&data, &bins, params, &all, rows, &derivatives);
+        grown.add_to(&data, &mut predictions);
     }
     model
 }
@@ -33,8 +25,7 @@ fn one_stump() -> GbdtParams {
         trees: 1,
         leaves: 2,
         learning_rate: 1.0,
-        min_leaf_rows: 1,
-        min_leaf_hessian: 0.0,
+        min_leaf_hessian: 1.0,
         l2: 0.0,
         ..GbdtParams::default()
     }
@@ -72,7 +63,7 @@ fn an_interaction_of_two_features_is_learned() {
         list_share: 1.0,
         leaves: 4,
         learning_rate: 0.3,
-        min_leaf_rows: 5,
+        min_leaf_hessian: 5.0,
         l2: 1.0,
         ..GbdtParams::default()
     };
@@ -88,7 +79,7 @@ fn trees_are_the_same_on_one_thread_and_on_many() {
     let target: Vec<f32> = (0..300_u32).map(|step| (step % 7) as f32).collect();
     let params = GbdtParams {
         trees: 10,
-        min_leaf_rows: 5,
+        min_leaf_hessian: 5.0,
         ..GbdtParams::default()
     };
     let many = boost(&rows, 3, &target, &params);

@@ -1,5 +1,7 @@
 //! What is kept of one user.
 
+use super::time_log::{TimeLog, Timed};
+
 /// One act in a user's history.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HistoryEntry {
@@ -32,12 +34,15 @@ impl HistoryEntry {
     }
 }
 
+impl Timed for HistoryEntry {
+    fn time_ms(&self) -> i64 {
+        self.time_ms
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct UserState {
-    /// Ascending in time; entries of equal time stay in order of arrival.
-    history: Vec<HistoryEntry>,
-    /// Leading entries of `history` that the limit has already dropped (removed in bulk, so that a drop costs O(1)).
-    dropped: usize,
+    history: TimeLog<HistoryEntry>,
     /// Ascending, complete.
     seen: Vec<u32>,
     length: usize,
@@ -45,7 +50,7 @@ pub(super) struct UserState {
 
 impl UserState {
     pub(super) fn history(&self) -> &[HistoryEntry] {
-        &self.history[self.dropped..]
+        self.history.entries()
     }
 
     pub(super) fn seen(&self) -> &[u32] {
@@ -57,7 +62,7 @@ impl UserState {
     }
 
     pub(super) fn last_ms(&self) -> Option<i64> {
-        self.history.last().map(|entry| entry.time_ms)
+        self.history().last().map(|entry| entry.time_ms)
     }
 
     pub(super) fn insert(&mut self, entry: HistoryEntry, limit: usize) {
@@ -65,20 +70,6 @@ impl UserState {
         if let Err(place) = self.seen.binary_search(&entry.item) {
             self.seen.insert(place, entry.item);
         }
-        let place = self
-            .history
-            .partition_point(|other| other.time_ms <= entry.time_ms);
-        // Older than everything a full history still keeps: only the seen set and the length remember it.
-        if place < self.dropped || (place == self.dropped && self.history.len() - self.dropped >= limit) {
-            return;
-        }
-        self.history.insert(place, entry);
-        if self.history.len() - self.dropped > limit {
-            self.dropped += 1;
-        }
-        if self.dropped >= limit {
-            self.history.drain(..self.dropped);
-            self.dropped = 0;
-        }
+        self.history.insert(entry, limit);
     }
 }

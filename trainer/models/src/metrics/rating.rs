@@ -1,7 +1,9 @@
 //! Errors of predicted star ratings.
 
+use serde::{Deserialize, Serialize};
+
 /// How far predicted ratings are from given ones.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RatingError {
     /// Root of the mean squared error, stars.
     pub rmse: f64,

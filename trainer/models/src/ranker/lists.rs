@@ -1,10 +1,7 @@
 //! Training lists, one after the other in flat buffers.
 
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::gbdt::Tree;
 use crate::metrics::single_ndcg;
 
 /// Lists of candidates with their features, oldest list first.
@@ -20,6 +17,8 @@ pub struct TrainingLists {
     /// End of each list, in rows.
     ends: Vec<usize>,
     users: Vec<u32>,
+    /// Where in its stream each list was met; ascending.
+    positions: Vec<usize>,
     /// Likes of the moment that were no candidates: they count as misses when lists are judged.
     missed: Vec<u32>,
 }
@@ -43,10 +42,11 @@ impl TrainingLists {
         self.blend.push(blend);
     }
 
-    /// Ends the list under way, of `user`, which missed that many liked items.
-    pub fn end_list(&mut self, user: u32, missed: u32) {
+    /// Ends the list under way, of `user`, met at `position` of its stream, which missed that many liked items.
+    pub fn end_list(&mut self, user: u32, position: usize, missed: u32) {
         self.ends.push(self.liked.len());
         self.users.push(user);
+        self.positions.push(position);
         self.missed.push(missed);
     }
 
@@ -91,38 +91,32 @@ impl TrainingLists {
         begin..self.ends[list]
     }
 
-    /// The rows of a random share of the lists, ascending.
-    pub(super) fn sample_rows(&self, share: f64, rng: &mut ChaCha8Rng) -> Vec<u32> {
-        let mut rows = Vec::with_capacity((self.liked.len() as f64 * share) as usize);
-        for list in 0..self.len() {
-            if share >= 1.0 || rng.random::<f64>() < share {
-                rows.extend(self.range(list).map(|row| row as u32));
-            }
+    /// Lets go of the lists met before `position`.
+    pub fn forget_before(&mut self, position: usize) {
+        let lists = self.positions.partition_point(|&met| met < position);
+        if lists == 0 {
+            return;
         }
-        rows
+        let rows = self.ends[lists - 1];
+        self.rows.drain(..rows * self.width);
+        self.liked.drain(..rows);
+        self.weight.drain(..rows);
+        self.blend.drain(..rows);
+        self.ends.drain(..lists);
+        self.users.drain(..lists);
+        self.positions.drain(..lists);
+        self.missed.drain(..lists);
+        for end in &mut self.ends {
+            *end -= rows;
+        }
     }
 
-    /// A copy of some of the lists.
-    pub(super) fn select(&self, chosen: &[usize]) -> Self {
-        let mut part = Self::new(self.width);
-        for &list in chosen {
-            let range = self.range(list);
-            part.rows
-                .extend_from_slice(&self.rows[range.start * self.width..range.end * self.width]);
-            part.liked.extend_from_slice(&self.liked[range.clone()]);
-            part.weight.extend_from_slice(&self.weight[range.clone()]);
-            part.blend.extend_from_slice(&self.blend[range]);
-            part.end_list(self.users[list], self.missed[list]);
-        }
-        part
-    }
-
-    /// Mean NDCG@k over all likes, each as a single target, under `scores` by row; sampled rows count for what they
-    /// stand for, likes that were no candidates count as misses.
-    pub(super) fn ndcg(&self, scores: &[f32], k: usize) -> f64 {
-        let (sum, count) = (0..self.len())
-            .into_par_iter()
-            .map(|list| {
+    /// Mean NDCG@k over all likes of the `chosen` lists, each as a single target, under `scores` by row; sampled rows
+    /// count for what they stand for, likes that were no candidates count as misses.
+    pub(super) fn ndcg(&self, chosen: &[usize], scores: &[f32], k: usize) -> f64 {
+        let (sum, count) = chosen
+            .par_iter()
+            .map(|&list| {
                 let range = self.range(list);
                 let (mut sum, mut count) = (0.0, f64::from(self.missed[list]));
                 for target in range.clone().filter(|&row| self.liked[row]) {
@@ -144,16 +138,4 @@ impl TrainingLists {
             .fold((0.0, 0.0), |(a, b), (c, d)| (a + c, b + d));
         if count > 0.0 { sum / count } else { 0.0 }
     }
-}
-
-/// Adds a tree's prediction to every row's score.
-pub(super) fn add_tree(tree: &Tree, rows: &[f32], width: usize, scores: &mut [f32]) {
-    scores
-        .par_chunks_mut(4096)
-        .zip(rows.par_chunks(4096 * width))
-        .for_each(|(scores, rows)| {
-            for (score, row) in scores.iter_mut().zip(rows.chunks_exact(width)) {
-                *score += tree.predict(row);
-            }
-        });
 }

@@ -19,7 +19,7 @@ fn planted(count: u32, informative: bool) -> TrainingLists {
         for (row, &(noise, signal)) in values.iter().enumerate() {
             lists.push_row(&[noise, signal], noise, row == target, 1.0);
         }
-        lists.end_list(user, 0);
+        lists.end_list(user, user as usize, 0);
     }
     lists
 }
@@ -29,7 +29,7 @@ fn params() -> RankerParams {
         gbdt: GbdtParams {
             trees: 40,
             leaves: 4,
-            min_leaf_rows: 20,
+            min_leaf_hessian: 1.0,
             feature_share: 1.0,
             patience: 10,
             ..GbdtParams::default()
@@ -50,6 +50,11 @@ fn a_planted_signal_is_found_and_beats_the_blend() {
     );
     let ranker = ranker.unwrap();
     assert!(ranker.score(&[0.1, 0.95]) > ranker.score(&[0.9, 0.3]));
+    let rows: Vec<f32> = (0..40_u32).map(|step| (step * 7 % 11) as f32 / 11.0).collect();
+    let mut scores = Vec::new();
+    ranker.score_rows(&rows, &mut scores);
+    let one_by_one: Vec<f32> = rows.chunks(2).map(|row| ranker.score(row)).collect();
+    assert_eq!(scores, one_by_one);
 }
 
 #[test]
@@ -69,7 +74,7 @@ fn a_ranker_that_learned_nothing_is_not_shipped_over_a_perfect_blend() {
         for row in 0..10 {
             lists.push_row(&[1.0], -(row as f32), row == 0, 1.0);
         }
-        lists.end_list(user, 0);
+        lists.end_list(user, user as usize, 0);
     }
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let (ranker, verdict) = Ranker::fit(&lists, &params(), &mut rng).unwrap();

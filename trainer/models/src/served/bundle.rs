@@ -5,17 +5,18 @@ use serde::{Deserialize, Serialize};
 use super::catalogue::{Catalogue, CatalogueItem};
 use super::features::row::WIDTH;
 use super::generators::Generators;
-use super::generators::next_item::NextItem;
+use super::generators::core::Core;
+use super::generators::weights::ItemWeights;
 use super::{ServedModel, ServedParams};
-use crate::ease::Ease;
+use crate::Error;
 use crate::ranker::{Ranker, Verdict};
 use crate::tensors::{Tensor, TensorMap};
-use crate::{Error, Scorer};
 
 /// Name of the format in the manifest.
 const FORMAT: &str = "marquee-served";
-/// Newest version this build writes and reads.
-pub const VERSION: u32 = 1;
+/// The version that this build writes and reads. Older models are refused: training anew costs less than keeping the
+/// code of every layout there ever was.
+pub const VERSION: u32 = 2;
 /// Stored for an unknown year; no movie is that old.
 const NO_YEAR: u32 = 0;
 
@@ -68,14 +69,11 @@ impl ServedModel {
             "catalogue.genres",
             Tensor::u32s(items.iter().map(|item| item.genres).collect()),
         );
-        if let Some(ease) = &self.generators.ease {
-            tensors.insert_all("ease", ease.to_tensors());
-        }
-        if let Some(ease) = &self.generators.ease_likes {
-            tensors.insert_all("ease-likes", ease.to_tensors());
-        }
-        if let Some(model) = &self.generators.next_item {
-            tensors.insert_all("next-item", model.to_tensors()?);
+        tensors.insert("core", Tensor::u32s(self.generators.core.items().to_vec()));
+        for (name, weights) in self.generators.parts() {
+            if let Some(weights) = weights {
+                tensors.insert_all(name, weights.to_tensors());
+            }
         }
         if let Some(ranker) = &self.ranker {
             tensors.insert_all("ranker", ranker.to_tensors());
@@ -106,14 +104,19 @@ impl ServedModel {
                 supported: VERSION,
             });
         }
+        if envelope.version < VERSION {
+            return Err(Error::Stored(format!(
+                "format version {} is older than {VERSION}, the one this build reads: train a new model",
+                envelope.version
+            )));
+        }
         let manifest: Manifest = serde_json::from_str(&manifest).map_err(refused)?;
         manifest
             .params
             .check()
             .map_err(|error| Error::Stored(format!("manifest: {error}")))?;
         let catalogue = read_catalogue(&mut tensors)?;
-        let generators = read_generators(&mut tensors)?;
-        check_shapes(&generators, catalogue.len())?;
+        let generators = read_generators(&mut tensors, catalogue.len())?;
         Ok(Self {
             params: manifest.params,
             seed: manifest.seed,
@@ -127,12 +130,34 @@ impl ServedModel {
     }
 }
 
-fn read_generators(tensors: &mut TensorMap) -> Result<Generators, Error> {
-    let mut part = |prefix: &str| Some(tensors.take_all(prefix)).filter(|taken| !taken.is_empty());
+fn read_generators(tensors: &mut TensorMap, items: usize) -> Result<Generators, Error> {
+    let (_, chosen) = tensors.take_u32::<1>("core")?;
+    if !chosen.is_sorted_by(|a, b| a < b) || chosen.last().is_some_and(|&last| last as usize >= items) {
+        return Err(Error::Stored(format!(
+            "the generators' items are not among the {items} of the catalogue"
+        )));
+    }
+    let core = Core::new(chosen, items);
+    let mut part = |prefix: &str| {
+        let taken = tensors.take_all(prefix);
+        if taken.is_empty() {
+            return Ok(None);
+        }
+        let weights = ItemWeights::from_tensors(taken)?;
+        if weights.items() != core.len() {
+            return Err(Error::Stored(format!(
+                "{prefix} is over {} items, expected {}",
+                weights.items(),
+                core.len()
+            )));
+        }
+        Ok(Some(weights))
+    };
     Ok(Generators {
-        ease: part("ease").map(Ease::from_tensors).transpose()?,
-        ease_likes: part("ease-likes").map(Ease::from_tensors).transpose()?,
-        next_item: part("next-item").map(NextItem::from_tensors).transpose()?,
+        ease: part("ease")?,
+        ease_likes: part("ease-likes")?,
+        next_item: part("next-item")?,
+        core,
     })
 }
 
@@ -149,21 +174,6 @@ fn read_ranker(tensors: &mut TensorMap) -> Result<Option<Ranker>, Error> {
         )));
     }
     Ok(Some(ranker))
-}
-
-/// Every part must be over the same items.
-fn check_shapes(generators: &Generators, items: usize) -> Result<(), Error> {
-    let sizes = [
-        generators.ease.as_ref().map(Scorer::items),
-        generators.ease_likes.as_ref().map(Scorer::items),
-        generators.next_item.as_ref().map(NextItem::items),
-    ];
-    match sizes.into_iter().flatten().find(|&size| size != items) {
-        Some(size) => Err(Error::Stored(format!(
-            "a generator of {size} items in a catalogue of {items}"
-        ))),
-        None => Ok(()),
-    }
 }
 
 fn read_catalogue(tensors: &mut TensorMap) -> Result<Catalogue, Error> {

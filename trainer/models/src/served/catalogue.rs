@@ -71,7 +71,7 @@ pub struct Binding {
 }
 
 impl Binding {
-    pub(super) fn new(model: &Catalogue, live_ids: &[u32], live: Option<&Catalogue>) -> Self {
+    pub(crate) fn new(model: &Catalogue, live_ids: &[u32], live: Option<&Catalogue>) -> Self {
         let index: HashMap<u32, u32> = model
             .items()
             .iter()

@@ -2,6 +2,7 @@
 
 use super::catalogue::Binding;
 use super::features::COLUMNS;
+use super::features::alike::Neighbours;
 use super::features::row::ListStats;
 use crate::live::{HistoryEntry, LiveState};
 
@@ -16,6 +17,8 @@ pub struct Context<'a> {
     pub length: usize,
     /// Genres asked for (bits as in the catalogue); 0 for no wish.
     pub genres: u32,
+    /// The live user, who is not a neighbour of their own.
+    pub user: Option<u32>,
 }
 
 impl<'a> Context<'a> {
@@ -27,6 +30,7 @@ impl<'a> Context<'a> {
             seen: live.seen(user),
             length: live.history_len(user),
             genres: 0,
+            user: Some(user),
         }
     }
 
@@ -38,6 +42,7 @@ impl<'a> Context<'a> {
             seen: &[],
             length: history.len(),
             genres: 0,
+            user: None,
         }
     }
 
@@ -102,13 +107,12 @@ pub struct ScoreScratch {
     pub(crate) columns: Vec<Vec<f32>>,
     pub(crate) scores: Vec<f32>,
     pub(crate) order: Vec<u32>,
-    pub(crate) model_scores: Vec<f32>,
-    pub(crate) model_history: Vec<crate::HistoryItem>,
+    pub(crate) core_scores: Vec<f32>,
     pub(crate) past: Vec<(u32, f32)>,
-    pub(crate) generator: crate::Scratch,
+    pub(crate) alike: Neighbours,
     pub(crate) fallback: Option<Fallback>,
     pub(crate) stats: ListStats,
-    pub(crate) row: Vec<f32>,
+    pub(crate) rows: Vec<f32>,
     pub(crate) ranked: Vec<f32>,
 }
 

@@ -1,5 +1,6 @@
 //! One column of numbers per source, over all live items.
 
+pub(crate) mod alike;
 mod content;
 mod pairwise;
 mod popular;
@@ -35,6 +36,12 @@ columns! {
     EaseLong = "tastes-like-all",
     EaseLikes = "tastes-like-likes",
     NextItem = "expected-next",
+    SecondAfter = "follows-the-second-last",
+    ThirdAfter = "follows-the-third-last",
+    AlikeNext = "next-for-people-alike",
+    AlikeNear = "near-for-people-alike",
+    AlikeFresh = "lately-near-for-people-alike",
+    AlikeEver = "seen-by-people-alike",
     Likes1h = "popular-1h",
     Likes6h = "popular-6h",
     Likes1d = "popular-1d",
@@ -62,7 +69,7 @@ columns! {
 }
 
 /// Columns that compare an item with the history by what others did.
-pub(crate) const PAIRWISE: std::ops::Range<usize> = 0..(Column::NextItem as usize + 1);
+pub(crate) const PAIRWISE: std::ops::Range<usize> = 0..(Column::AlikeEver as usize + 1);
 
 /// Fills `scratch.columns`, and sets the fallback.
 pub(crate) fn compute(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) {
@@ -82,4 +89,5 @@ pub(crate) fn compute_pairwise(generators: &Generators, query: &Query<'_>, scrat
     pairwise::transitions(query, &mut scratch.columns);
     pairwise::ease(generators, query, scratch);
     pairwise::next_item(generators, query, scratch);
+    alike::fill(query, &mut scratch.alike, &mut scratch.columns);
 }

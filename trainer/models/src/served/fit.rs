@@ -13,7 +13,7 @@ use super::catalogue::{Binding, Catalogue};
 use super::context::{Context, Query, ScoreScratch};
 use super::features::row::{ListStats, WIDTH};
 use super::generators::Generators;
-use super::{ServedParams, blend, features};
+use super::{ServedModel, ServedParams, blend, check_stream, features};
 use crate::Error;
 use crate::checked::require;
 use crate::live::{Interaction, LiveState};
@@ -35,6 +35,8 @@ pub struct FitParams {
     pub hard_rows: usize,
     /// Further candidates sampled into it.
     pub sampled_rows: usize,
+    /// Share of the moments with a like that make a training list, drawn at random.
+    pub list_share: f64,
 }
 
 impl Default for FitParams {
@@ -46,6 +48,7 @@ impl Default for FitParams {
             generator_stride: 8_000,
             hard_rows: 25,
             sampled_rows: 25,
+            list_share: 1.0,
         }
     }
 }
@@ -71,71 +74,176 @@ impl FitParams {
             "fit.hard_rows",
             self.hard_rows,
             "greater than zero together with fit.sampled_rows",
+        )?;
+        require(
+            self.list_share > 0.0 && self.list_share <= 1.0,
+            "fit.list_share",
+            self.list_share,
+            "within (0, 1]",
         )
     }
 }
 
-/// Learns a ranker from the stream, if it beats the blend.
-pub(super) fn fit_ranker(
-    interactions: &[Interaction],
-    catalogue: &Catalogue,
-    params: &ServedParams,
+/// Fits served models on a stream as it grows.
+///
+/// Training lists are a left fold of the stream: a fit on a longer stream takes over what earlier fits have made and
+/// gives the very model that a fit from scratch would give. On a stream that does not continue the last one it begins
+/// again.
+#[derive(Debug, Clone)]
+pub struct Fitter {
+    params: ServedParams,
     seed: u64,
-) -> Result<(Option<Ranker>, Option<Verdict>), Error> {
-    let lists = training_lists(interactions, catalogue, params, seed)?;
-    Ranker::fit(&lists, &params.ranker, &mut ChaCha8Rng::seed_from_u64(seed))
+    catalogue: Catalogue,
+    /// What `live` and `lists` have seen: whole moments only.
+    consumed: Vec<Interaction>,
+    live: LiveState,
+    binding: Binding,
+    generators: Generators,
+    /// Length of the prefix that `generators` were fitted on.
+    fitted_at: usize,
+    lists: TrainingLists,
 }
 
-pub(crate) fn training_lists(
-    interactions: &[Interaction],
-    catalogue: &Catalogue,
-    params: &ServedParams,
-    seed: u64,
-) -> Result<TrainingLists, Error> {
-    let fit = &params.fit;
-    let begin = interactions.len().saturating_sub(fit.window).max(fit.warm_up);
-    let mut lists = TrainingLists::new(WIDTH);
-    if begin >= interactions.len() {
-        return Ok(lists);
+impl Fitter {
+    /// A fitter that has seen nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] for settings out of their domain.
+    pub fn new(params: &ServedParams, seed: u64) -> Result<Self, Error> {
+        params.check()?;
+        let catalogue = Catalogue::default();
+        Ok(Self {
+            live: LiveState::new(params.live.clone())?,
+            params: params.clone(),
+            seed,
+            consumed: Vec::new(),
+            binding: Binding::new(&catalogue, &[], None),
+            catalogue,
+            generators: Generators::default(),
+            fitted_at: 0,
+            lists: TrainingLists::new(WIDTH),
+        })
     }
-    let mut live = LiveState::new(params.live.clone())?;
-    live.ensure_items(catalogue.len());
-    let binding = Binding::new(catalogue, &catalogue.external_ids(), Some(catalogue));
-    let mut generators = Generators::default();
-    let mut fitted_at = 0;
-    let mut maker = ListMaker::new(params, ChaCha8Rng::seed_from_u64(seed ^ 0x6c69_7374));
-    let mut position = 0;
-    for moment in interactions.chunk_by(|a, b| a.time_ms == b.time_ms) {
-        if position >= begin {
-            let due = position / fit.generator_stride * fit.generator_stride;
-            if due > fitted_at {
-                generators = Generators::fit(&interactions[..due], catalogue.len(), params)?;
-                fitted_at = due;
+
+    /// Fits a model on `interactions`, which must be ordered by time; `catalogue` describes items
+    /// `0..catalogue.len()`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] without interactions, out of time order, with a rating or weight that is not finite, or with
+    /// an item beyond the catalogue.
+    pub fn fit(&mut self, interactions: &[Interaction], catalogue: &Catalogue) -> Result<ServedModel, Error> {
+        check_stream(interactions, catalogue)?;
+        self.advance(interactions, catalogue)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let (ranker, verdict) = Ranker::fit(&self.lists, &self.params.ranker, &mut rng)?;
+        self.assemble(interactions, catalogue, ranker, verdict)
+    }
+
+    /// As [`Self::fit`], with what an earlier fit by the same recipe found out about the ranker: whether it wins, and with
+    /// how many trees. That saves the half of the boosting that only finds this out.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_as_judged(
+        &mut self,
+        interactions: &[Interaction],
+        catalogue: &Catalogue,
+        verdict: Option<Verdict>,
+    ) -> Result<ServedModel, Error> {
+        let Some(verdict) = verdict else {
+            return self.fit(interactions, catalogue);
+        };
+        check_stream(interactions, catalogue)?;
+        self.advance(interactions, catalogue)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let ranker = Ranker::fit_as_judged(&self.lists, &self.params.ranker, verdict, &mut rng)?;
+        self.assemble(interactions, catalogue, ranker, Some(verdict))
+    }
+
+    fn assemble(
+        &self,
+        interactions: &[Interaction],
+        catalogue: &Catalogue,
+        ranker: Option<Ranker>,
+        verdict: Option<Verdict>,
+    ) -> Result<ServedModel, Error> {
+        Ok(ServedModel {
+            ranker,
+            verdict,
+            params: self.params.clone(),
+            seed: self.seed,
+            catalogue: catalogue.clone(),
+            generators: Generators::fit(interactions, catalogue.len(), &self.params.generators)?,
+            trained_on: interactions.len() as u64,
+            trained_until_ms: interactions.last().map_or(0, |event| event.time_ms),
+        })
+    }
+
+    /// Makes the training lists of `interactions`. The last moment makes none: the stream may end in its middle.
+    fn advance(&mut self, interactions: &[Interaction], catalogue: &Catalogue) -> Result<(), Error> {
+        let fit = &self.params.fit;
+        let begin = interactions.len().saturating_sub(fit.window).max(fit.warm_up);
+        let last_ms = interactions.last().map_or(0, |event| event.time_ms);
+        let end = interactions.partition_point(|event| event.time_ms < last_ms);
+        if begin >= end {
+            self.lists = TrainingLists::new(WIDTH);
+            return Ok(());
+        }
+        if self.catalogue != *catalogue || !interactions[..end].starts_with(&self.consumed) {
+            let catalogue = catalogue.clone();
+            *self = Self {
+                binding: Binding::new(&catalogue, &catalogue.external_ids(), Some(&catalogue)),
+                catalogue,
+                ..Self::new(&self.params, self.seed)?
+            };
+            self.live.ensure_items(self.catalogue.len());
+        }
+        let mut maker = ListMaker::new(&self.params, self.seed);
+        let mut position = self.consumed.len();
+        for moment in interactions[position..end].chunk_by(|a, b| a.time_ms == b.time_ms) {
+            if position >= begin {
+                let stride = self.params.fit.generator_stride;
+                let due = position / stride * stride;
+                if due > self.fitted_at {
+                    let (prefix, items) = (&interactions[..due], self.catalogue.len());
+                    self.generators = Generators::fit(prefix, items, &self.params.generators)?;
+                    self.fitted_at = due;
+                }
+                maker.add(
+                    moment,
+                    position,
+                    &self.generators,
+                    &self.binding,
+                    &self.live,
+                    &mut self.lists,
+                );
             }
-            maker.add(moment, &generators, &binding, &live, &mut lists);
+            for event in moment {
+                self.live.observe(event);
+            }
+            position += moment.len();
         }
-        for event in moment {
-            live.observe(event);
-        }
-        position += moment.len();
+        self.consumed
+            .extend_from_slice(&interactions[self.consumed.len()..end]);
+        self.lists.forget_before(begin);
+        Ok(())
     }
-    Ok(lists)
 }
 
 /// Turns one moment into training lists, one per person who liked something new.
 struct ListMaker<'a> {
     params: &'a ServedParams,
-    rng: ChaCha8Rng,
+    seed: u64,
     scratch: ScoreScratch,
     stats: ListStats,
     row: Vec<f32>,
 }
 
 impl<'a> ListMaker<'a> {
-    fn new(params: &'a ServedParams, rng: ChaCha8Rng) -> Self {
+    fn new(params: &'a ServedParams, seed: u64) -> Self {
         Self {
             params,
-            rng,
+            seed,
             scratch: ScoreScratch::new(),
             stats: ListStats::default(),
             row: vec![0.0; WIDTH],
@@ -145,6 +253,7 @@ impl<'a> ListMaker<'a> {
     fn add(
         &mut self,
         moment: &[Interaction],
+        position: usize,
         generators: &Generators,
         binding: &Binding,
         live: &LiveState,
@@ -158,6 +267,12 @@ impl<'a> ListMaker<'a> {
         users.sort_unstable();
         users.dedup();
         for user in users {
+            // Drawn by place, not in passing, so that a list does not depend on where the fold began.
+            let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ 0x6c69_7374);
+            rng.set_stream((position as u64) << 32 | u64::from(user));
+            if rng.random::<f64>() >= self.params.fit.list_share {
+                continue;
+            }
             let query = Query {
                 binding,
                 live,
@@ -172,17 +287,18 @@ impl<'a> ListMaker<'a> {
             targets.sort_unstable();
             targets.dedup();
             if !targets.is_empty() {
-                self.add_list(user, &targets, generators, &query, lists);
+                self.add_list((user, position), &targets, generators, &query, &mut rng, lists);
             }
         }
     }
 
     fn add_list(
         &mut self,
-        user: u32,
+        (user, position): (u32, usize),
         targets: &[u32],
         generators: &Generators,
         query: &Query<'_>,
+        rng: &mut ChaCha8Rng,
         lists: &mut TrainingLists,
     ) {
         let fit = &self.params.fit;
@@ -190,8 +306,9 @@ impl<'a> ListMaker<'a> {
         blend::blend(&self.params.blend, 0..features::COLUMNS, query, &mut self.scratch);
         self.scratch
             .select(fit.candidates, |item| query.context.is_seen(item));
+        let scratch = &self.scratch;
         self.stats
-            .measure(query, &self.scratch.columns, &self.scratch.scores);
+            .measure(query, &scratch.columns, &scratch.scores, &scratch.order);
         let order = std::mem::take(&mut self.scratch.order);
         let found = targets.iter().filter(|target| order.contains(target)).count();
         if found > 0 {
@@ -200,14 +317,14 @@ impl<'a> ListMaker<'a> {
             for (rank, &item) in order.iter().enumerate() {
                 let liked = targets.binary_search(&item).is_ok();
                 let hard = liked || rank < fit.hard_rows;
-                if !hard && self.rng.random::<f32>() >= share {
+                if !hard && rng.random::<f32>() >= share {
                     continue;
                 }
                 self.stats.row(&self.scratch, item as usize, rank, &mut self.row);
                 let weight = if hard { 1.0 } else { 1.0 / share };
                 lists.push_row(&self.row, self.scratch.scores[item as usize], liked, weight);
             }
-            lists.end_list(user, (targets.len() - found) as u32);
+            lists.end_list(user, position, (targets.len() - found) as u32);
         }
         self.scratch.order = order;
     }

@@ -9,16 +9,17 @@ use crate::ranker::Ranker;
 pub(super) fn rerank(ranker: &Ranker, candidates: usize, query: &Query<'_>, scratch: &mut ScoreScratch) {
     scratch.select(candidates, |item| query.context.is_seen(item));
     let mut stats = std::mem::take(&mut scratch.stats);
-    stats.measure(query, &scratch.columns, &scratch.scores);
+    stats.measure(query, &scratch.columns, &scratch.scores, &scratch.order);
     let order = std::mem::take(&mut scratch.order);
-    let mut row = std::mem::take(&mut scratch.row);
+    let mut rows = std::mem::take(&mut scratch.rows);
     let mut ranked = std::mem::take(&mut scratch.ranked);
-    row.resize(WIDTH, 0.0);
-    ranked.clear();
-    for (rank, &item) in order.iter().enumerate() {
-        stats.row(scratch, item as usize, rank, &mut row);
-        ranked.push(ranker.score(&row));
+    rows.clear();
+    rows.resize(order.len() * WIDTH, 0.0);
+    for ((rank, &item), row) in order.iter().enumerate().zip(rows.chunks_exact_mut(WIDTH)) {
+        stats.row(scratch, item as usize, rank, row);
     }
+    ranked.clear();
+    ranker.score_rows(&rows, &mut ranked);
     let floor = ranked.iter().copied().fold(f32::INFINITY, f32::min);
     let highest = scratch.scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if floor.is_finite() && highest.is_finite() {
@@ -31,6 +32,6 @@ pub(super) fn rerank(ranker: &Ranker, candidates: usize, query: &Query<'_>, scra
     }
     scratch.stats = stats;
     scratch.order = order;
-    scratch.row = row;
+    scratch.rows = rows;
     scratch.ranked = ranked;
 }

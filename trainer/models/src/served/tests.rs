@@ -163,20 +163,24 @@ fn a_model_survives_storage_and_refuses_damage() {
             Err(Error::Stored(_))
         ));
     }
-    // The manifest is text inside the header: a later version number is recognised before anything else is read.
-    let mut newer = bytes.clone();
-    let place = newer
+    // The manifest is text inside the header: another version number is recognised before anything else is read.
+    let place = bytes
         .windows(12)
-        .position(|part| part == b"version\\\":1,")
+        .position(|part| part == b"version\\\":2,")
         .unwrap();
-    newer[place + 10] = b'9';
+    let of_version = |digit| {
+        let mut other = bytes.clone();
+        other[place + 10] = digit;
+        ServedModel::from_bytes(&other)
+    };
     assert_eq!(
-        ServedModel::from_bytes(&newer),
+        of_version(b'9'),
         Err(Error::NewerFormat {
             found: 9,
-            supported: 1
+            supported: 2
         })
     );
+    assert!(matches!(of_version(b'1'), Err(Error::Stored(message)) if message.contains("older")));
 }
 
 #[test]
@@ -194,4 +198,91 @@ fn bad_streams_are_refused_with_a_reason() {
     let mut wild = event(0, 0, 5);
     wild.rating = Some(f32::NAN);
     assert!(refuse(&[wild]).contains("not finite"));
+}
+
+/// People who walk one of two circles of items, with a favourite genre in between, for long enough to learn a ranker.
+fn long_stream(events: u32) -> Vec<Interaction> {
+    (0..events)
+        .map(|step| {
+            let (user, turn) = (step / 8, step % 8);
+            let item = if user % 2 == 0 {
+                (user + turn) % 12
+            } else {
+                12 + (user * 5 + turn * 3) % 12
+            };
+            Interaction {
+                rating: Some(if step % 7 == 0 { 2.0 } else { 5.0 }),
+                // Pairs of events share a moment.
+                ..event(user, item, i64::from(step / 2) * 60_000)
+            }
+        })
+        .collect()
+}
+
+fn quick_params() -> ServedParams {
+    let mut params = ServedParams {
+        fit: FitParams {
+            warm_up: 100,
+            window: 1200,
+            generator_stride: 400,
+            candidates: 10,
+            ..FitParams::default()
+        },
+        ..ServedParams::default()
+    };
+    params.ranker.min_lists = 100;
+    params.ranker.gbdt.trees = 10;
+    params.ranker.gbdt.min_leaf_hessian = 0.1;
+    params
+}
+
+#[test]
+fn a_fitter_that_goes_on_gives_the_model_of_a_fresh_one() {
+    let (events, catalogue, params) = (long_stream(2400), catalogue(24), quick_params());
+    let mut fitter = Fitter::new(&params, 3).unwrap();
+    // Some of the cuts lie within a moment.
+    for end in [50, 901, 1500, 1501, 2400] {
+        let grown = fitter.fit(&events[..end], &catalogue).unwrap();
+        let fresh = ServedModel::fit(&events[..end], &catalogue, &params, 3).unwrap();
+        assert_eq!(grown, fresh, "after {end} events");
+    }
+    let verdict = fitter.fit(&events, &catalogue).unwrap().verdict();
+    assert!(verdict.is_some_and(|verdict| verdict.lists > 10));
+    // Back to a shorter stream, and on to another one.
+    let fresh = ServedModel::fit(&events[..1500], &catalogue, &params, 3).unwrap();
+    assert_eq!(fitter.fit(&events[..1500], &catalogue).unwrap(), fresh);
+    let mut other = events.clone();
+    other[700].rating = Some(1.0);
+    let fresh = ServedModel::fit(&other, &catalogue, &params, 3).unwrap();
+    assert_eq!(fitter.fit(&other, &catalogue).unwrap(), fresh);
+}
+
+#[test]
+fn an_earlier_verdict_decides_without_being_asked_again() {
+    let (events, catalogue, params) = (long_stream(2400), catalogue(24), quick_params());
+    let mut fitter = Fitter::new(&params, 3).unwrap();
+    let verdict = |ranker_ndcg, trees| Verdict {
+        blend_ndcg: 0.5,
+        ranker_ndcg,
+        trees,
+        lists: 100,
+    };
+    let better = fitter
+        .fit_as_judged(&events, &catalogue, Some(verdict(0.6, 7)))
+        .unwrap();
+    assert!(better.has_ranker() && better.verdict() == Some(verdict(0.6, 7)));
+    let worse = fitter
+        .fit_as_judged(&events, &catalogue, Some(verdict(0.4, 7)))
+        .unwrap();
+    assert!(!worse.has_ranker());
+}
+
+#[test]
+fn rare_items_are_scored_by_live_terms_alone() {
+    let (model, live, binding) = fitted();
+    assert_eq!(model.generators.core.items(), [0, 1, 2, 3, 4, 5]);
+    let mut scratch = ScoreScratch::new();
+    let context = Context::of_user(&live, 50);
+    let scores = model.score_all(&query(&binding, &live, context, 31_000_000), &mut scratch);
+    assert!(scores.iter().all(|score| score.is_finite()));
 }

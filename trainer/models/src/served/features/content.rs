@@ -118,15 +118,11 @@ fn ids(query: &Query<'_>, items: &[CatalogueItem], columns: &mut [Vec<f32>]) {
     }
     for (index, item) in items.iter().enumerate() {
         let id = item.external_id as f32;
-        columns[Column::IdGap as usize][index] = signed_log(id - last);
+        columns[Column::IdGap as usize][index] = id - last;
         let least = recent
             .iter()
             .map(|other| (id - other).abs())
             .fold(f32::INFINITY, f32::min);
-        columns[Column::IdGapLeast as usize][index] = signed_log(least);
+        columns[Column::IdGapLeast as usize][index] = least;
     }
-}
-
-fn signed_log(value: f32) -> f32 {
-    (1.0 + value.abs()).ln().copysign(value)
 }

@@ -1,12 +1,12 @@
 //! What follows, precedes or accompanies the items of the history.
 
 use super::Column;
-use crate::HistoryItem;
-use crate::Scorer;
 use crate::served::catalogue::UNKNOWN;
 use crate::served::context::{Query, ScoreScratch};
+use crate::served::generators::core::Core;
+use crate::served::generators::weights::ItemWeights;
 use crate::served::generators::{Generators, next_item};
-use crate::transitions::{Distance, KERNELS};
+use crate::transitions::{Distance, KERNELS, Kernel};
 
 /// Decayed events that a row of transitions is smoothed by.
 const PRIOR: f32 = 5.0;
@@ -42,15 +42,13 @@ pub(super) fn transitions(query: &Query<'_>, columns: &mut [Vec<f32>]) {
             &mut out,
         );
     }
-    let mut spare_b = [0.0_f32; 0];
-    let mut spare_d = [0.0_f32; 0];
-    let Ok([after, before]) =
-        columns.get_disjoint_mut([Column::LastAfter as usize, Column::LastBefore as usize])
-    else {
-        return;
-    };
-    let mut out: [&mut [f32]; KERNELS] = [&mut spare_b, after, before, &mut spare_d];
-    transitions.accumulate(last.item, query.now_ms, PRIOR, [0.0, 1.0, 1.0, 0.0], &mut out);
+    let recent = [Column::LastAfter, Column::SecondAfter, Column::ThirdAfter];
+    for (entry, column) in query.context.history.iter().rev().zip(recent) {
+        let out = &mut columns[column as usize];
+        transitions.accumulate_one(entry.item, query.now_ms, PRIOR, Kernel::Next, out);
+    }
+    let out = &mut columns[Column::LastBefore as usize];
+    transitions.accumulate_one(last.item, query.now_ms, PRIOR, Kernel::Before, out);
 }
 
 pub(super) fn ease(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) {
@@ -60,61 +58,50 @@ pub(super) fn ease(generators: &Generators, query: &Query<'_>, scratch: &mut Sco
         (Column::EaseLikes, &generators.ease_likes, RECENT_DECAY, true),
     ];
     for (column, model, decay, only_likes) in folds {
-        let Some(model) = model else { continue };
-        scratch.model_history.clear();
+        scratch.past.clear();
         let mut weight = 1.0;
         for entry in query.context.history.iter().rev().take(FOLDED) {
             if only_likes && !entry.is_like() {
                 continue;
             }
-            if let Some(item) = query.binding.model_index(entry.item) {
-                scratch.model_history.push(HistoryItem { item, weight });
-            }
+            scratch.past.push((entry.item, weight));
             weight *= decay;
             if weight < 0.01 {
                 break;
             }
         }
-        if scratch.model_history.is_empty() {
-            continue;
-        }
-        scratch.model_scores.clear();
-        scratch.model_scores.resize(model.items(), 0.0);
-        model.score_into(
-            &scratch.model_history,
-            &mut scratch.generator,
-            &mut scratch.model_scores,
-        );
-        scatter(
-            query,
-            &scratch.model_scores,
-            &mut scratch.columns[column as usize],
-        );
+        score(&generators.core, model.as_ref(), query, scratch, column);
     }
 }
 
 pub(super) fn next_item(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) {
-    let Some(model) = &generators.next_item else {
-        return;
-    };
     next_item::weigh(query.context.history, &mut scratch.past);
-    for (item, _) in &mut scratch.past {
-        *item = query.binding.model_index(*item).unwrap_or(UNKNOWN);
-    }
-    scratch.model_scores.clear();
-    scratch.model_scores.resize(model.items(), 0.0);
-    model.score_into(&scratch.past, &mut scratch.model_scores);
-    scatter(
-        query,
-        &scratch.model_scores,
-        &mut scratch.columns[Column::NextItem as usize],
-    );
+    let model = generators.next_item.as_ref();
+    score(&generators.core, model, query, scratch, Column::NextItem);
 }
 
-/// Moves scores from the model's item order to the live one.
-fn scatter(query: &Query<'_>, scores: &[f32], out: &mut [f32]) {
-    for (&live, &score) in query.binding.live_of_model().iter().zip(scores) {
-        if let Some(place) = out.get_mut(live as usize) {
+/// Scores `scratch.past`, weighted live items, and moves the scores to the live order.
+fn score(
+    core: &Core,
+    model: Option<&ItemWeights>,
+    query: &Query<'_>,
+    scratch: &mut ScoreScratch,
+    column: Column,
+) {
+    let Some(model) = model else { return };
+    let row = |item| query.binding.model_index(item).and_then(|item| core.row(item));
+    scratch.core_scores.clear();
+    scratch.core_scores.resize(model.items(), 0.0);
+    let past = scratch
+        .past
+        .iter()
+        .filter_map(|&(item, weight)| Some((row(item)?, weight)));
+    model.score_into(past, &mut scratch.core_scores);
+    let out = &mut scratch.columns[column as usize];
+    let live = query.binding.live_of_model();
+    for (&item, &score) in core.items().iter().zip(&scratch.core_scores) {
+        let place = live.get(item as usize).copied().unwrap_or(UNKNOWN);
+        if let Some(place) = out.get_mut(place as usize) {
             *place = score;
         }
     }

@@ -3,26 +3,49 @@
 
 use super::{COLUMNS, Column};
 use crate::live::{HistoryEntry, ItemState};
+use crate::metrics::descending;
 use crate::served::context::{Query, ScoreScratch};
 
 /// Circumstances, equal for every candidate of a list.
 pub(crate) const CIRCUMSTANCES: usize = 11;
-/// Numbers per candidate: every column, blend score, blend rank, circumstances.
-pub(crate) const WIDTH: usize = COLUMNS + 2 + CIRCUMSTANCES;
+/// Sources by which candidates are also ranked among themselves: an order says what a score of unknown shape cannot.
+const RANKED: [Column; 8] = [
+    Column::After,
+    Column::Next,
+    Column::LastAfter,
+    Column::Ease,
+    Column::EaseLikes,
+    Column::NextItem,
+    Column::AlikeNext,
+    Column::AlikeNear,
+];
+/// Numbers per candidate: every column, blend score, blend rank, ranks by source, circumstances.
+pub(crate) const WIDTH: usize = COLUMNS + 2 + RANKED.len() + CIRCUMSTANCES;
 
 /// Columns up to this one are scores: only their size relative to the list means anything.
 const SCORES: usize = Column::Position as usize + 1;
 
-/// Mean and spread of each column and of the blend, over all items.
+/// What makes a list's scores comparable: mean and spread of each column and of the blend, over all items, and the
+/// ranks of its candidates.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ListStats {
     mean: Vec<f32>,
     inverse_spread: Vec<f32>,
+    /// By candidate, for each source in [`RANKED`].
+    ranks: [Vec<f32>; RANKED.len()],
+    keys: Vec<u64>,
     circumstances: [f32; CIRCUMSTANCES],
 }
 
 impl ListStats {
-    pub(crate) fn measure(&mut self, query: &Query<'_>, columns: &[Vec<f32>], scores: &[f32]) {
+    /// Measures the list whose `candidates` the blend has put in order.
+    pub(crate) fn measure(
+        &mut self,
+        query: &Query<'_>,
+        columns: &[Vec<f32>],
+        scores: &[f32],
+        candidates: &[u32],
+    ) {
         self.mean.clear();
         self.inverse_spread.clear();
         for column in columns[..SCORES].iter().map(Vec::as_slice).chain([scores]) {
@@ -40,6 +63,21 @@ impl ListStats {
                 0.0
             });
         }
+        for (ranks, source) in self.ranks.iter_mut().zip(RANKED) {
+            let column = &columns[source as usize];
+            self.keys.clear();
+            self.keys.extend(
+                (0_u64..)
+                    .zip(candidates)
+                    .map(|(place, &item)| u64::from(descending(column[item as usize])) << 32 | place),
+            );
+            self.keys.sort_unstable();
+            ranks.clear();
+            ranks.resize(candidates.len(), 0.0);
+            for (rank, &key) in self.keys.iter().enumerate() {
+                ranks[key as u32 as usize] = rank as f32;
+            }
+        }
         self.circumstances = circumstances(query);
     }
 
@@ -54,7 +92,11 @@ impl ListStats {
         }
         out[COLUMNS] = (scratch.scores[item] - self.mean[SCORES]) * self.inverse_spread[SCORES];
         out[COLUMNS + 1] = rank as f32;
-        out[COLUMNS + 2..].copy_from_slice(&self.circumstances);
+        let (ranks, circumstances) = out[COLUMNS + 2..].split_at_mut(RANKED.len());
+        for (out, ranks) in ranks.iter_mut().zip(&self.ranks) {
+            *out = ranks[rank];
+        }
+        circumstances.copy_from_slice(&self.circumstances);
     }
 }
 

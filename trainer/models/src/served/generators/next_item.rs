@@ -10,7 +10,6 @@ use faer::{Mat, Side};
 
 use crate::Error;
 use crate::live::{HistoryEntry, Interaction};
-use crate::tensors::{Tensor, TensorMap, Values};
 use crate::transitions::Distance;
 
 /// Newest entries of the past looked at.
@@ -22,101 +21,60 @@ const DISLIKE_WEIGHT: f32 = 0.3;
 /// Half-life of an example, milliseconds: two years.
 const HALF_LIFE_MS: f64 = 2.0 * 365.0 * 24.0 * 3_600_000.0;
 
-/// The weights, item × item: row, item of the past; column, item scored.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct NextItem {
-    items: usize,
-    weights: Vec<f32>,
-}
-
-impl NextItem {
-    /// Fits on time-ordered events of items `0..items`.
-    pub(crate) fn fit(events: &[Interaction], items: usize, lambda: f32) -> Result<Self, Error> {
-        let end_ms = events.last().map_or(0, |event| event.time_ms);
-        let users = events
-            .iter()
-            .map(|event| event.user as usize + 1)
-            .max()
-            .unwrap_or(0);
-        let mut pasts: Vec<Vec<HistoryEntry>> = vec![Vec::new(); users];
-        let mut gram = vec![0.0_f32; items * items];
-        let mut cross = vec![0.0_f32; items * items];
-        let mut past = Vec::with_capacity(PAST);
-        for moment in events.chunk_by(|a, b| a.time_ms == b.time_ms && a.user == b.user) {
-            let history = &mut pasts[moment[0].user as usize];
-            weigh(history, &mut past);
-            let age = (end_ms - moment[0].time_ms) as f64 / HALF_LIFE_MS;
-            let unit = (-age).exp2() as f32;
-            for &(row, a) in &past {
-                let begin = row as usize * items;
-                let gram = &mut gram[begin..begin + items];
-                for &(column, b) in &past {
-                    gram[column as usize] += unit * moment.len() as f32 * a * b;
-                }
-                let cross = &mut cross[begin..begin + items];
-                for event in moment {
-                    let weight = if event.is_like() { 1.0 } else { DISLIKE_WEIGHT };
-                    cross[event.item as usize] += unit * a * weight;
-                }
+/// Fits on time-ordered events of items `0..items`, and gives the weights in row order: row, item of the past; column,
+/// item scored.
+pub(crate) fn fit(events: &[Interaction], items: usize, lambda: f32) -> Result<Vec<f32>, Error> {
+    let end_ms = events.last().map_or(0, |event| event.time_ms);
+    let users = events
+        .iter()
+        .map(|event| event.user as usize + 1)
+        .max()
+        .unwrap_or(0);
+    let mut pasts: Vec<Vec<HistoryEntry>> = vec![Vec::new(); users];
+    let mut gram = vec![0.0_f32; items * items];
+    let mut cross = vec![0.0_f32; items * items];
+    let mut past = Vec::with_capacity(PAST);
+    for moment in events.chunk_by(|a, b| a.time_ms == b.time_ms && a.user == b.user) {
+        let history = &mut pasts[moment[0].user as usize];
+        weigh(history, &mut past);
+        let age = (end_ms - moment[0].time_ms) as f64 / HALF_LIFE_MS;
+        let unit = (-age).exp2() as f32;
+        for &(row, a) in &past {
+            let begin = row as usize * items;
+            let gram = &mut gram[begin..begin + items];
+            for &(column, b) in &past {
+                gram[column as usize] += unit * moment.len() as f32 * a * b;
             }
-            history.extend(moment.iter().map(|event| HistoryEntry {
-                item: event.item,
-                rating: event.rating,
-                weight: event.weight,
-                time_ms: event.time_ms,
-            }));
-        }
-        for item in 0..items {
-            gram[item * items + item] += lambda;
-        }
-        let solved: Mat<f32> = faer::MatRef::from_row_major_slice(&gram, items, items)
-            .llt(Side::Lower)
-            .map_err(|error| Error::Data(format!("the next-item system cannot be factorised: {error:?}")))?
-            .solve(faer::MatRef::from_row_major_slice(&cross, items, items));
-        let mut weights = cross;
-        for (column, values) in (0..items).map(|column| (column, solved.col(column))) {
-            for (row, value) in values.iter().enumerate() {
-                weights[row * items + column] = *value;
+            let cross = &mut cross[begin..begin + items];
+            for event in moment {
+                let weight = if event.is_like() { 1.0 } else { DISLIKE_WEIGHT };
+                cross[event.item as usize] += unit * a * weight;
             }
         }
-        if weights.iter().any(|weight| !weight.is_finite()) {
-            return Err(Error::Data("the next-item system is numerically singular".into()));
+        history.extend(moment.iter().map(|event| HistoryEntry {
+            item: event.item,
+            rating: event.rating,
+            weight: event.weight,
+            time_ms: event.time_ms,
+        }));
+    }
+    for item in 0..items {
+        gram[item * items + item] += lambda;
+    }
+    let solved: Mat<f32> = faer::MatRef::from_row_major_slice(&gram, items, items)
+        .llt(Side::Lower)
+        .map_err(|error| Error::Data(format!("the next-item system cannot be factorised: {error:?}")))?
+        .solve(faer::MatRef::from_row_major_slice(&cross, items, items));
+    let mut weights = cross;
+    for (column, values) in (0..items).map(|column| (column, solved.col(column))) {
+        for (row, value) in values.iter().enumerate() {
+            weights[row * items + column] = *value;
         }
-        Ok(Self { items, weights })
     }
-
-    pub(crate) fn items(&self) -> usize {
-        self.items
+    if weights.iter().any(|weight| !weight.is_finite()) {
+        return Err(Error::Data("the next-item system is numerically singular".into()));
     }
-
-    /// Adds the rows of `past` (item, weight) to `out`, one score per item.
-    pub(crate) fn score_into(&self, past: &[(u32, f32)], out: &mut [f32]) {
-        for &(item, weight) in past {
-            let begin = item as usize * self.items;
-            if let Some(row) = self.weights.get(begin..begin + self.items) {
-                for (score, value) in out.iter_mut().zip(row) {
-                    *score += weight * value;
-                }
-            }
-        }
-    }
-
-    pub(crate) fn to_tensors(&self) -> Result<TensorMap, Error> {
-        let mut map = TensorMap::new();
-        let weights = Values::F32(self.weights.clone());
-        map.insert("weights", Tensor::new(vec![self.items, self.items], weights)?);
-        Ok(map)
-    }
-
-    pub(crate) fn from_tensors(mut tensors: TensorMap) -> Result<Self, Error> {
-        let ([rows, columns], weights) = tensors.take_f32("weights")?;
-        if rows != columns {
-            return Err(Error::Stored(format!(
-                "weights are {rows} x {columns}, expected a square"
-            )));
-        }
-        Ok(Self { items: rows, weights })
-    }
+    Ok(weights)
 }
 
 /// The past as (item, weight): newest moment 1, each earlier one `PAST_DECAY` of the next.
@@ -143,25 +101,21 @@ mod tests {
         }
     }
 
-    fn weights(events: &[Interaction], items: usize, lambda: f32) -> NextItem {
-        NextItem::fit(events, items, lambda).unwrap()
-    }
-
     #[test]
     fn one_step_matches_the_ridge_by_hand() {
         // x = e0, y = e1: B[0][1] = 1 / (1 + λ).
-        let model = weights(&[event(0, 0, 5.0, 0), event(0, 1, 5.0, 1)], 2, 1.0);
-        assert!((model.weights[1] - 0.5).abs() < 1e-6);
-        assert_eq!(model.weights[2], 0.0);
+        let weights = fit(&[event(0, 0, 5.0, 0), event(0, 1, 5.0, 1)], 2, 1.0).unwrap();
+        assert!((weights[1] - 0.5).abs() < 1e-6);
+        assert_eq!(weights[2], 0.0);
         // The same for an event that was no like.
-        let model = weights(&[event(0, 0, 5.0, 0), event(0, 1, 2.0, 1)], 2, 1.0);
-        assert!((model.weights[1] - 0.5 * DISLIKE_WEIGHT).abs() < 1e-6);
+        let weights = fit(&[event(0, 0, 5.0, 0), event(0, 1, 2.0, 1)], 2, 1.0).unwrap();
+        assert!((weights[1] - 0.5 * DISLIKE_WEIGHT).abs() < 1e-6);
     }
 
     #[test]
     fn events_of_one_moment_do_not_explain_each_other() {
-        let model = weights(&[event(0, 0, 5.0, 7), event(0, 1, 5.0, 7)], 2, 1.0);
-        assert!(model.weights.iter().all(|weight| *weight == 0.0));
+        let weights = fit(&[event(0, 0, 5.0, 7), event(0, 1, 5.0, 7)], 2, 1.0).unwrap();
+        assert!(weights.iter().all(|weight| *weight == 0.0));
     }
 
     #[test]
@@ -174,14 +128,5 @@ mod tests {
         ];
         weigh(&history, &mut past);
         assert_eq!(past, [(6, 1.0), (5, 1.0), (4, PAST_DECAY)]);
-    }
-
-    #[test]
-    fn storage_keeps_the_model() {
-        let model = weights(&[event(0, 0, 5.0, 0), event(0, 1, 5.0, 1)], 2, 1.0);
-        assert_eq!(
-            NextItem::from_tensors(model.to_tensors().unwrap()).unwrap(),
-            model
-        );
     }
 }

@@ -1,0 +1,235 @@
+//! What people alike did at this point.
+//!
+//! Session-based nearest neighbours: Jannach, Ludewig, "When recurrent neural networks meet the neighborhood for
+//! session-based recommendation" (RecSys 2017, §3.1), with the recency of STAN (Garg, Gupta, Malhotra, Vig, Shroff,
+//! SIGIR 2019, §3): of those who lately came to the items of the recent history, the ones with the most and the
+//! nearest in common speak for what they met around the common item.
+
+use super::Column;
+use crate::live::HistoryEntry;
+use crate::served::context::Query;
+use crate::transitions::Distance;
+
+/// Newest entries of the history that are matched.
+const MATCHED: usize = 20;
+/// Weight lost per moment into the past.
+const MATCH_DECAY: f32 = 0.9;
+/// Weight of a match on which opinions differ.
+const DISAGREEMENT: f32 = 0.5;
+/// Neighbours that speak.
+const NEIGHBOURS: usize = 100;
+/// Entries around the common item that are looked at, on each side.
+const REACH: usize = 60;
+/// Weight lost per entry after the common item: what comes next.
+const NEXT_DECAY: f32 = 0.85;
+/// Weight lost per entry on either side of it: what is near.
+const NEAR_DECAY: f32 = 0.96;
+/// Weight of what a neighbour did not like.
+const UNLIKED: f32 = 0.4;
+/// Half-life of a neighbour's word where only the news counts, milliseconds: one week.
+const FRESH_HALF_LIFE_MS: f32 = 7.0 * 24.0 * 3_600_000.0;
+
+/// What is known of one person while neighbours are looked for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Likeness {
+    sum: f32,
+    /// Time of the neighbour's visit to the newest common item.
+    met_ms: i64,
+}
+
+/// Buffers of the search.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Neighbours {
+    /// By user; all zero between searches.
+    likeness: Vec<Likeness>,
+    found: Vec<u32>,
+}
+
+impl Neighbours {
+    /// Leaves in `found` the [`NEIGHBOURS`] people most alike.
+    fn find(&mut self, query: &Query<'_>) {
+        self.found.clear();
+        let live = query.live;
+        if self.likeness.len() < live.users() {
+            self.likeness.resize(live.users(), Likeness::default());
+        }
+        let Some(last) = query.context.history.last() else {
+            return;
+        };
+        let users = live.users() as f32;
+        let mut distance = Distance::from(last.time_ms);
+        for entry in query.context.history.iter().rev().take(MATCHED) {
+            let visits = live.visits(entry.item);
+            let rarity = (1.0 + users / (1.0 + visits.len() as f32)).ln();
+            let weight = MATCH_DECAY.powi(distance.of(entry.time_ms)) * rarity;
+            let like = entry.is_like();
+            for visit in visits {
+                if Some(visit.user) == query.context.user {
+                    continue;
+                }
+                let Some(likeness) = self.likeness.get_mut(visit.user as usize) else {
+                    continue;
+                };
+                if likeness.sum == 0.0 {
+                    likeness.met_ms = visit.time_ms;
+                    self.found.push(visit.user);
+                }
+                likeness.sum += if visit.like == like {
+                    weight
+                } else {
+                    weight * DISAGREEMENT
+                };
+            }
+        }
+    }
+
+    /// Keeps the best of those found, in a fixed order.
+    fn choose(&mut self) -> &[u32] {
+        let likeness = &self.likeness;
+        let best = |a: &u32, b: &u32| {
+            let (a, b) = (*a as usize, *b as usize);
+            likeness[b].sum.total_cmp(&likeness[a].sum).then(a.cmp(&b))
+        };
+        if self.found.len() > NEIGHBOURS {
+            self.found.select_nth_unstable_by(NEIGHBOURS - 1, best);
+            for user in self.found.drain(NEIGHBOURS..) {
+                self.likeness[user as usize] = Likeness::default();
+            }
+        }
+        self.found.sort_unstable();
+        &self.found
+    }
+
+    fn clear(&mut self) {
+        for user in self.found.drain(..) {
+            self.likeness[user as usize] = Likeness::default();
+        }
+    }
+}
+
+pub(super) fn fill(query: &Query<'_>, search: &mut Neighbours, columns: &mut [Vec<f32>]) {
+    search.find(query);
+    search.choose();
+    let Ok([next, near, fresh, ever]) = columns.get_disjoint_mut([
+        Column::AlikeNext as usize,
+        Column::AlikeNear as usize,
+        Column::AlikeFresh as usize,
+        Column::AlikeEver as usize,
+    ]) else {
+        return;
+    };
+    for &user in &search.found {
+        let Likeness { sum, met_ms } = search.likeness[user as usize];
+        let history = query.live.history(user);
+        let after = history.partition_point(|entry| entry.time_ms <= met_ms);
+        let age = (query.now_ms - met_ms).max(0) as f32 / FRESH_HALF_LIFE_MS;
+        let freshness = (-age).exp2();
+        let word = |entry: &HistoryEntry| if entry.is_like() { sum } else { sum * UNLIKED };
+        for entry in history {
+            if let Some(score) = ever.get_mut(entry.item as usize) {
+                *score += word(entry);
+            }
+        }
+        let (mut next_weight, mut near_weight) = (1.0, 1.0);
+        for entry in history[after..].iter().take(REACH) {
+            let (item, word) = (entry.item as usize, word(entry));
+            if item < next.len() {
+                next[item] += word * next_weight;
+                near[item] += word * near_weight;
+                fresh[item] += word * near_weight * freshness;
+            }
+            next_weight *= NEXT_DECAY;
+            near_weight *= NEAR_DECAY;
+        }
+        near_weight = 1.0;
+        for entry in history[..after].iter().rev().take(REACH) {
+            let (item, word) = (entry.item as usize, word(entry));
+            if item < near.len() {
+                near[item] += word * near_weight;
+                fresh[item] += word * near_weight * freshness;
+            }
+            near_weight *= NEAR_DECAY;
+        }
+    }
+    search.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::{Interaction, LiveParams, LiveState};
+    use crate::served::context::Context;
+    use crate::served::features::COLUMNS;
+    use crate::served::{Binding, Catalogue, CatalogueItem};
+
+    fn live(walks: &[(u32, &[u32])]) -> LiveState {
+        let mut live = LiveState::new(LiveParams::default()).unwrap();
+        for &(user, items) in walks {
+            for (step, &item) in items.iter().enumerate() {
+                live.observe(&Interaction {
+                    user,
+                    item,
+                    rating: Some(5.0),
+                    weight: 1.0,
+                    time_ms: i64::from(user) * 1_000_000 + step as i64 * 1000,
+                });
+            }
+        }
+        live
+    }
+
+    fn columns(live: &LiveState, user: u32) -> Vec<Vec<f32>> {
+        let item = |id| CatalogueItem {
+            external_id: id,
+            ..CatalogueItem::default()
+        };
+        let catalogue = Catalogue::new((0..10).map(item).collect());
+        let binding = Binding::new(&catalogue, &catalogue.external_ids(), Some(&catalogue));
+        let query = Query {
+            binding: &binding,
+            live,
+            context: Context::of_user(live, user),
+            now_ms: 100_000_000,
+        };
+        let mut columns = vec![vec![0.0; 10]; COLUMNS];
+        let mut search = Neighbours::default();
+        fill(&query, &mut search, &mut columns);
+        assert!(
+            search.likeness.iter().all(|likeness| likeness.sum == 0.0),
+            "left clean"
+        );
+        columns
+    }
+
+    #[test]
+    fn who_shares_more_speaks_louder_and_what_follows_the_common_item_comes_next() {
+        // 1 shares two items and goes on to 5, then 6; 2 shares one and goes on to 7; 3 shares nothing.
+        let live = live(&[(1, &[0, 1, 5, 6]), (2, &[1, 7]), (3, &[8, 9]), (4, &[0, 1])]);
+        let columns = columns(&live, 4);
+        let next = &columns[Column::AlikeNext as usize];
+        assert!(
+            next[5] > next[6] && next[5] > next[7] && next[7] > 0.0,
+            "{next:?}"
+        );
+        assert_eq!((next[8], next[9]), (0.0, 0.0));
+        // What came before the common item is near, not next.
+        assert_eq!(next[0], 0.0);
+        assert!(columns[Column::AlikeNear as usize][0] > 0.0);
+    }
+
+    #[test]
+    fn nobody_is_their_own_neighbour() {
+        let live = live(&[(1, &[0, 1, 2])]);
+        assert!(
+            columns(&live, 1)[Column::AlikeEver as usize]
+                .iter()
+                .all(|&score| score == 0.0)
+        );
+    }
+
+    #[test]
+    fn without_a_history_nobody_is_alike() {
+        let live = live(&[(1, &[0, 1, 2])]);
+        assert!(columns(&live, 99).iter().flatten().all(|&score| score == 0.0));
+    }
+}

@@ -1,0 +1,165 @@
+//! Item × item weights, as they are served and stored: the strongest of each row, in half precision.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use crate::Error;
+use crate::tensors::{Tensor, TensorMap, Values};
+
+/// Most items: columns are stored in 16 bits.
+pub(crate) const MAX_ITEMS: usize = 1 << 16;
+
+/// The rows of a pruned square matrix: row, item in the history; column, item scored.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ItemWeights {
+    /// End of each row.
+    ends: Vec<u32>,
+    /// Ascending within a row.
+    columns: Vec<u16>,
+    /// Exactly representable in half precision, so that storing changes nothing.
+    values: Vec<f32>,
+}
+
+impl ItemWeights {
+    /// Keeps the `keep` weights of the largest magnitude per row of a square matrix in row order; of equals the
+    /// smaller column.
+    pub(crate) fn prune<'a>(rows: impl Iterator<Item = &'a [f32]>, keep: usize) -> Self {
+        let mut pruned = Self {
+            ends: Vec::new(),
+            columns: Vec::new(),
+            values: Vec::new(),
+        };
+        let mut strongest: Vec<u16> = Vec::new();
+        for row in rows {
+            strongest.clear();
+            strongest.extend(
+                (0..=u16::MAX)
+                    .zip(row)
+                    .filter(|&(_, &weight)| weight != 0.0)
+                    .map(|(c, _)| c),
+            );
+            if strongest.len() > keep && keep > 0 {
+                strongest.select_nth_unstable_by(keep - 1, |&a, &b| {
+                    let size = |column: u16| row[usize::from(column)].abs();
+                    size(b).total_cmp(&size(a)).then(a.cmp(&b))
+                });
+                strongest.truncate(keep);
+                strongest.sort_unstable();
+            }
+            for &column in &strongest {
+                let value = f16::from_f32(row[usize::from(column)]).to_f32();
+                if value != 0.0 && value.is_finite() {
+                    pruned.columns.push(column);
+                    pruned.values.push(value);
+                }
+            }
+            pruned.ends.push(pruned.columns.len() as u32);
+        }
+        pruned
+    }
+
+    /// Number of rows and of columns.
+    pub(crate) fn items(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn row(&self, item: u32) -> Option<(&[u16], &[f32])> {
+        let item = item as usize;
+        let end = *self.ends.get(item)? as usize;
+        let begin = if item == 0 {
+            0
+        } else {
+            self.ends[item - 1] as usize
+        };
+        Some((&self.columns[begin..end], &self.values[begin..end]))
+    }
+
+    /// Adds the rows of `history` (item, weight) to `out`, one score per item; unknown items do not count.
+    pub(crate) fn score_into(&self, history: impl Iterator<Item = (u32, f32)>, out: &mut [f32]) {
+        for (item, weight) in history {
+            let Some((columns, values)) = self.row(item) else {
+                continue;
+            };
+            for (&column, &value) in columns.iter().zip(values) {
+                if let Some(score) = out.get_mut(usize::from(column)) {
+                    *score += weight * value;
+                }
+            }
+        }
+    }
+
+    /// `ends [items]`, and, rows concatenated, `columns` and `values`.
+    pub(crate) fn to_tensors(&self) -> TensorMap {
+        let mut halves = vec![f16::ZERO; self.values.len()];
+        halves.convert_from_f32_slice(&self.values);
+        let mut map = TensorMap::new();
+        map.insert("ends", Tensor::u32s(self.ends.clone()));
+        map.insert("columns", Tensor::flat(Values::U16(self.columns.clone())));
+        map.insert("values", Tensor::flat(Values::F16(halves)));
+        map
+    }
+
+    /// # Errors
+    /// [`Error::Stored`] if a tensor is missing or malformed, or they do not fit together.
+    pub(crate) fn from_tensors(mut tensors: TensorMap) -> Result<Self, Error> {
+        let (_, ends) = tensors.take_u32::<1>("ends")?;
+        let columns = tensors.take_u16s("columns")?;
+        let values = tensors.take_halves("values")?;
+        let items = ends.len();
+        let whole = ends.last().map_or(0, |&end| end as usize);
+        if items > MAX_ITEMS
+            || !ends.is_sorted()
+            || whole != columns.len()
+            || whole != values.len()
+            || columns.iter().any(|&column| usize::from(column) >= items)
+        {
+            return Err(Error::Stored(format!(
+                "weights of {items} rows, {} columns and {} values do not fit together",
+                columns.len(),
+                values.len()
+            )));
+        }
+        Ok(Self {
+            ends,
+            columns,
+            values,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> ItemWeights {
+        let rows: [&[f32]; 3] = [&[0.0, 0.5, -2.0], &[1.0, 0.0, 0.25], &[0.0, 0.0, 0.0]];
+        ItemWeights::prune(rows.into_iter(), 1)
+    }
+
+    #[test]
+    fn the_strongest_of_a_row_stay_whatever_their_sign() {
+        let mut out = [0.0; 3];
+        sample().score_into([(0, 1.0), (1, 10.0), (2, 1.0), (77, 1.0)].into_iter(), &mut out);
+        assert_eq!(out, [10.0, 0.0, -2.0]);
+    }
+
+    #[test]
+    fn storage_keeps_them_and_refuses_what_does_not_fit() {
+        let weights = sample();
+        assert_eq!(ItemWeights::from_tensors(weights.to_tensors()).unwrap(), weights);
+        let mut wild = weights.to_tensors();
+        wild.insert("columns", Tensor::flat(Values::U16(vec![2, 3])));
+        assert!(matches!(ItemWeights::from_tensors(wild), Err(Error::Stored(_))));
+        let mut short = weights.to_tensors();
+        short.insert("ends", Tensor::u32s(vec![1, 2, 1]));
+        assert!(matches!(ItemWeights::from_tensors(short), Err(Error::Stored(_))));
+    }
+
+    #[test]
+    fn values_are_rounded_to_half_precision_when_they_are_pruned() {
+        let rows: [&[f32]; 1] = [&[0.1]];
+        let weights = ItemWeights::prune(rows.into_iter(), 5);
+        assert!((weights.values[0] - 0.1).abs() < 1e-4 && weights.values[0] != 0.1);
+        assert_eq!(ItemWeights::from_tensors(weights.to_tensors()).unwrap(), weights);
+    }
+}
