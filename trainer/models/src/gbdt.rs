@@ -41,14 +41,14 @@ pub struct GbdtParams {
 impl Default for GbdtParams {
     fn default() -> Self {
         Self {
-            trees: 200,
+            trees: 400,
             leaves: 15,
-            learning_rate: 0.1,
+            learning_rate: 0.05,
             min_leaf_hessian: 5.0,
             l2: 10.0,
-            feature_share: 0.5,
-            list_share: 0.7,
-            patience: 30,
+            feature_share: 0.4,
+            list_share: 0.4,
+            patience: 60,
         }
     }
 }

@@ -28,6 +28,7 @@ fn params() -> RankerParams {
     RankerParams {
         gbdt: GbdtParams {
             trees: 40,
+            learning_rate: 0.1,
             leaves: 4,
             min_leaf_hessian: 1.0,
             feature_share: 1.0,

@@ -46,8 +46,8 @@ impl Default for FitParams {
             window: 45_000,
             warm_up: 5_000,
             generator_stride: 8_000,
-            hard_rows: 25,
-            sampled_rows: 25,
+            hard_rows: 20,
+            sampled_rows: 20,
             list_share: 1.0,
         }
     }
