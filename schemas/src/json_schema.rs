@@ -3,8 +3,8 @@
 use schemars::Schema;
 
 use crate::{
-    Alert, DeadLetter, FeatureRecord, Interaction, ModelEvent, Movie, QualityMetric, RequestLog,
-    RetrainEvent, Topic,
+    Alert, DeadLetter, FeatureRecord, Interaction, ModelCommand, ModelEvent, Movie, QualityMetric,
+    RequestLog, RetrainEvent, Topic,
 };
 
 /// The JSON Schema (2020-12) of a topic's records.
@@ -16,6 +16,7 @@ pub fn of(topic: Topic) -> Schema {
         Topic::Features => schemars::schema_for!(FeatureRecord),
         Topic::RetrainEvents => schemars::schema_for!(RetrainEvent),
         Topic::ModelEvents => schemars::schema_for!(ModelEvent),
+        Topic::ModelCommands => schemars::schema_for!(ModelCommand),
         Topic::RequestLogs => schemars::schema_for!(RequestLog),
         Topic::QualityMetrics => schemars::schema_for!(QualityMetric),
         Topic::DeadLetters => schemars::schema_for!(DeadLetter),

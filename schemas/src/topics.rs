@@ -37,6 +37,8 @@ pub enum Topic {
     RetrainEvents,
     /// Steps in the life of models.
     ModelEvents,
+    /// What people ask of the trainer about its models.
+    ModelCommands,
     /// What was served.
     RequestLogs,
     /// Measured quality.
@@ -48,12 +50,13 @@ pub enum Topic {
 }
 
 /// Every topic.
-pub const ALL_TOPICS: [Topic; 9] = [
+pub const ALL_TOPICS: [Topic; 10] = [
     Topic::Interactions,
     Topic::Movies,
     Topic::Features,
     Topic::RetrainEvents,
     Topic::ModelEvents,
+    Topic::ModelCommands,
     Topic::RequestLogs,
     Topic::QualityMetrics,
     Topic::DeadLetters,
@@ -73,6 +76,7 @@ impl Topic {
             Self::Features => "features",
             Self::RetrainEvents => "retrain-events",
             Self::ModelEvents => "model-events",
+            Self::ModelCommands => "model-commands",
             Self::RequestLogs => "request-logs",
             Self::QualityMetrics => "quality-metrics",
             Self::DeadLetters => "dead-letters",
@@ -88,7 +92,7 @@ impl Topic {
             Self::Interactions => (4, CleanupPolicy::Delete(None)),
             Self::Movies => (1, CleanupPolicy::Compact),
             Self::Features => (4, CleanupPolicy::Compact),
-            Self::RetrainEvents | Self::ModelEvents => (1, CleanupPolicy::Delete(None)),
+            Self::RetrainEvents | Self::ModelEvents | Self::ModelCommands => (1, CleanupPolicy::Delete(None)),
             Self::RequestLogs => (2, CleanupPolicy::Delete(Some(7 * DAY_MS))),
             Self::QualityMetrics | Self::DeadLetters | Self::Alerts => {
                 (1, CleanupPolicy::Delete(Some(30 * DAY_MS)))
