@@ -3,7 +3,9 @@
 pub(crate) mod download;
 pub(crate) mod e2e_check;
 pub(crate) mod features;
+pub(crate) mod gate_rates;
 pub(crate) mod ingest;
+pub(crate) mod model_events;
 pub(crate) mod models;
 pub(crate) mod replay;
 pub(crate) mod retrain;

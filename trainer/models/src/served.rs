@@ -18,6 +18,7 @@ pub mod explain;
 pub mod features;
 pub mod fit;
 mod generators;
+mod refit;
 mod rerank;
 
 use serde::{Deserialize, Serialize};
