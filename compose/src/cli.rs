@@ -119,6 +119,8 @@ pub(crate) enum Command {
     Features(FeaturesArgs),
     /// Ask for a new model, with a written reason
     Retrain(RetrainArgs),
+    /// Watch a story on real data: `retraining` is a model's whole life, from the first fit to a rollback
+    Demo(DemoArgs),
     /// Write the JSON Schemas of all topics
     Schemas(SchemasArgs),
     /// Print the configuration in force
@@ -338,6 +340,16 @@ pub(crate) enum ModelsAction {
         /// The version, or an alias
         version: String,
     },
+    /// Write a version as files for other tools: everybody's top ten with titles, factors as Parquet, id maps
+    Export {
+        /// The version, or an alias
+        version: String,
+        /// Folder in which a folder of the version's name is made
+        #[arg(long, default_value = "exports", value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Judge the champion on what has come since it was trained, now instead of on schedule
+    Evaluate,
     /// How often the gate errs, by simulation
     GateRates(GateRatesArgs),
 }
@@ -391,6 +403,28 @@ pub(crate) struct RetrainArgs {
     /// Abandon the training under way instead
     #[arg(long)]
     pub(crate) cancel: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    #[command(subcommand)]
+    pub(crate) story: DemoStory,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DemoStory {
+    /// Training, comparison, rollout in steps under load, a damaged challenger, a bad one
+    Retraining(DemoRetrainingArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoRetrainingArgs {
+    #[command(flatten)]
+    pub(crate) dataset: DatasetArgs,
+
+    /// How fast the newest 30% stream in
+    #[arg(long, default_value_t = 500.0, value_name = "N")]
+    pub(crate) events_per_s: f64,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+pub(crate) mod demo;
 pub(crate) mod download;
 pub(crate) mod e2e_check;
 pub(crate) mod features;

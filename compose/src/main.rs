@@ -54,6 +54,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Models(args) => commands::models::run(&common, args).await,
         Command::Features(args) => commands::features::run(&common, args),
         Command::Retrain(args) => commands::retrain::run(&common, args).await,
+        Command::Demo(args) => commands::demo::run(&common, args).await,
         Command::Schemas(args) => commands::schemas::run(&args),
         Command::Config => commands::show_config(&common),
         Command::E2eCheck(args) => commands::e2e_check::run(&common, args).await,

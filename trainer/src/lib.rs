@@ -19,6 +19,7 @@ mod durable;
 mod error;
 pub mod evaluate;
 pub mod evaluation;
+pub mod export;
 pub mod gate;
 mod genres;
 pub mod memory;

@@ -7,9 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use marquee_runtime::{Clock, SystemClock};
 use marquee_schemas::{ModelAction, ModelEvent, ModelEventKind};
+use marquee_trainer::evaluation::Outcome;
 use marquee_trainer::registry::{self, ModelState, RegistryError, RegistryReader};
 use marquee_trainer::report;
 use marquee_trainer::snapshot::SnapshotReader;
+use tokio_util::sync::CancellationToken;
 
 use super::{gate_rates, model_events};
 use crate::cli::{Common, ModelsAction, ModelsArgs, PageFormat};
@@ -41,6 +43,8 @@ pub(crate) async fn run(common: &Common, args: ModelsArgs) -> Result<()> {
             change(&state, common, ModelAction::AdvanceRollout, None, &reason).await
         }
         ModelsAction::Reproduce { version } => reproduce(&state, common, version).await,
+        ModelsAction::Export { version, to } => export(&state, common, version, to).await,
+        ModelsAction::Evaluate => evaluate(&state, common).await,
         ModelsAction::GateRates(args) => gate_rates::run(common, args).await,
     }
 }
@@ -160,6 +164,41 @@ async fn reproduce(state: &StateDir, common: &Common, version: String) -> Result
         Ok(())
     })
     .await?
+}
+
+/// Reads a version's data again and writes it with what the version makes of it.
+async fn export(state: &StateDir, common: &Common, version: String, to: PathBuf) -> Result<()> {
+    let bus = Config::load(common)?.bus_of_running_instance(common)?;
+    bus.wait_ready(Duration::from_secs(5)).await?;
+    let (folder, cache) = (state.models(), state.trainer_cache().join("reproduce"));
+    tokio::task::spawn_blocking(move || {
+        let bundle = registry::open_read_only(&folder)?.load(&version)?;
+        let snapshot = SnapshotReader::new(bus, cache).read_again(&bundle, || false)?;
+        let exported = marquee_trainer::export::export(&bundle, &snapshot, &to)?;
+        println!(
+            "{}: recommendations for {} users, factors of {} movies ({} numbers each)",
+            exported.path.display(),
+            exported.users,
+            exported.movies,
+            exported.factors
+        );
+        Ok(())
+    })
+    .await?
+}
+
+async fn evaluate(state: &StateDir, common: &Common) -> Result<()> {
+    let mut config = Config::load(common)?;
+    crate::services::place(&mut config, state);
+    let trainer = config.trainer.clone();
+    let bus = config.bus_of_running_instance(common)?;
+    bus.wait_ready(Duration::from_secs(5)).await?;
+    let token = CancellationToken::new();
+    match marquee_trainer::evaluate_once(&trainer, &bus, SystemClock.now_ms(), &token).await? {
+        Outcome::Measured(record) => println!("{}", serde_json::to_string_pretty(&record)?),
+        Outcome::NoData(why) => println!("nothing to evaluate: {why}"),
+    }
+    Ok(())
 }
 
 fn list(reader: &RegistryReader) -> Result<()> {
