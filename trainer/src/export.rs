@@ -88,7 +88,7 @@ pub fn export(bundle: &Bundle, snapshot: &Snapshot, exports: &Path) -> Result<Ex
     write(&growing.join("top10_recommendations_with_titles.csv"), &csv)?;
     let params = AlsParams::default();
     let factors = params.factors;
-    let als = Als::fit(&positives(snapshot)?, &params.clone().check()?)?;
+    let als = Als::fit(&positives(snapshot)?, &params.check()?)?;
     let users = UInt64Array::from_iter_values(snapshot.users.iter().map(|user| user.0));
     write_table(
         &growing.join("user_factors.parquet"),

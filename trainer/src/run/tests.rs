@@ -123,3 +123,26 @@ fn a_run_that_is_told_to_stop_ends_at_the_next_stage() {
         assert_eq!(error, RunError::Cancelled);
     }
 }
+
+#[test]
+fn a_manifest_gives_the_same_bytes_again_also_where_a_champion_shaped_the_split() {
+    for (champion, n) in [(None, 900), (Some(champion_of(600)), 1200)] {
+        let snapshot = snapshot(n);
+        let settings = settings();
+        let trained = train(&snapshot, champion.as_ref(), &settings, &Unwatched).unwrap();
+        let (mut manifest, _, _) = testing::model("v000002", 600);
+        manifest.offsets = snapshot.offsets.clone();
+        manifest.split = trained.split.clone();
+        manifest.seed = settings.seed;
+        manifest.params = settings.params.clone();
+        // As it was stored and read.
+        let stored = serde_json::to_vec(&manifest).unwrap();
+        let manifest: Manifest = serde_json::from_slice(&stored).unwrap();
+        assert_eq!(
+            reproduce(&snapshot, &manifest, 2).unwrap(),
+            trained.model,
+            "{:?}",
+            manifest.split
+        );
+    }
+}
