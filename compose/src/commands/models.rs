@@ -20,7 +20,7 @@ use crate::instance::{Part, StateDir};
 
 pub(crate) async fn run(common: &Common, args: ModelsArgs) -> Result<()> {
     let state = StateDir::new(&common.state_dir)?;
-    let reader = || Ok::<RegistryReader, RegistryError>(registry::open_read_only(&state.models())?);
+    let reader = || registry::open_read_only(&state.models());
     match args.action {
         ModelsAction::List => list(&reader()?),
         ModelsAction::Show { version } => {

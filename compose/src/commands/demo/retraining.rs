@@ -1,9 +1,9 @@
 //! `marquee demo retraining`: a model's whole life on real data, told as it happens.
 //!
-//! 1. A first model learns from the oldest 70%. 2. The rest streams in while people ask for lists; triggers fire,
-//! challengers are trained, compared, and promoted in steps or kept out. 3. A challenger whose weights have the wrong
-//! sign is stopped by the gate. 4. A challenger that the gate lets pass loses its clicks online and is rolled back by
-//! itself. Through all of it no request may fail.
+//! A first model learns from the oldest 70%. The rest streams in while people ask for lists: triggers fire, challengers
+//! are trained, compared, and promoted in steps or kept out. A challenger whose weights have the wrong sign is stopped
+//! by the gate. A challenger that the gate lets pass loses its clicks online and is rolled back by itself. Through all
+//! of it no request may fail.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -68,7 +68,8 @@ pub(crate) async fn run(common: &Common, args: DemoRetrainingArgs) -> Result<()>
         .await?
         .context("the recommender does not listen")?;
 
-    let stop = supervisor.stop_token();
+    let told = CancellationToken::new();
+    let (over, signal) = (told.clone(), stop_signal().context("installing signal handlers")?);
     let ended = supervisor.token(Stage::Edge);
     supervisor.spawn_job("story", Stage::Edge, async move {
         let stage = DemoStage {
@@ -80,12 +81,16 @@ pub(crate) async fn run(common: &Common, args: DemoRetrainingArgs) -> Result<()>
             ended,
         };
         let outcome = stage.play(args.events_per_s).await;
-        stop.cancel();
+        told.cancel();
         outcome.map_err(|error| format!("{error:#}").into())
     });
-    Ok(supervisor
-        .run(stop_signal().context("installing signal handlers")?)
-        .await?)
+    let end = async move {
+        tokio::select! {
+            () = signal => {}
+            () = over.cancelled() => {}
+        }
+    };
+    Ok(supervisor.run(end).await?)
 }
 
 /// What the acts share.
