@@ -1,11 +1,14 @@
 //! One file per subcommand.
 
+pub(crate) mod demo;
 pub(crate) mod download;
 pub(crate) mod drift;
 pub(crate) mod e2e_check;
 pub(crate) mod evaluate;
 pub(crate) mod features;
+pub(crate) mod gate_rates;
 pub(crate) mod ingest;
+pub(crate) mod model_events;
 pub(crate) mod models;
 pub(crate) mod replay;
 pub(crate) mod retrain;

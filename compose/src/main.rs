@@ -56,6 +56,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Retrain(args) => commands::retrain::run(&common, args).await,
         Command::Triggers(args) => commands::triggers::run(&common, args).await,
         Command::Drift(args) => commands::drift::run(&common, args).await,
+        Command::Demo(args) => commands::demo::run(&common, args).await,
         Command::Schemas(args) => commands::schemas::run(&args),
         Command::Config => commands::show_config(&common),
         Command::Tune(args) => commands::tune::run(&common, args).await,

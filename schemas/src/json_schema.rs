@@ -3,8 +3,8 @@
 use schemars::Schema;
 
 use crate::{
-    Alert, DeadLetter, FeatureRecord, Interaction, ModelEvent, Movie, QualityMetric, RequestLog,
-    RetrainEvent, Topic, TriggerDecision,
+    Alert, DeadLetter, FeatureRecord, Interaction, ModelCommand, ModelEvent, Movie, QualityMetric,
+    RequestLog, RetrainEvent, Topic, TriggerDecision,
 };
 
 /// The JSON Schema (2020-12) of a topic's records.
@@ -17,6 +17,7 @@ pub fn of(topic: Topic) -> Schema {
         Topic::RetrainEvents => schemars::schema_for!(RetrainEvent),
         Topic::TriggerDecisions => schemars::schema_for!(TriggerDecision),
         Topic::ModelEvents => schemars::schema_for!(ModelEvent),
+        Topic::ModelCommands => schemars::schema_for!(ModelCommand),
         Topic::RequestLogs => schemars::schema_for!(RequestLog),
         Topic::QualityMetrics => schemars::schema_for!(QualityMetric),
         Topic::DeadLetters => schemars::schema_for!(DeadLetter),

@@ -5,6 +5,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ModelVersion, Record, SchemaVersion, Topic};
 
+/// Names of the figures by which a rollout is judged, per model version (`scope` `model`, `population` `all`). `n` is
+/// the number of requests behind a figure (for the hit rate, of answered lists). Whoever measures them under these
+/// names takes part; a figure nobody measures is no evidence either way.
+pub mod online {
+    /// Share of served lists with a click on them.
+    pub const CTR: &str = "ctr";
+    /// Share of answered lists whose user's next interaction was among the first ten.
+    pub const HIT_RATE: &str = "next_interaction_hit_rate@10";
+    /// 95th percentile of a request's latency, ms.
+    pub const LATENCY_P95_MS: &str = "latency_p95_ms";
+    /// Share of requests answered with a status of 500 or more.
+    pub const ERROR_RATE: &str = "error_rate";
+    /// Share of lists that were not personal.
+    pub const FALLBACK_RATE: &str = "fallback_rate";
+}
+
 /// One figure with its population and interval.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct QualityMetric {

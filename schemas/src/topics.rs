@@ -39,6 +39,8 @@ pub enum Topic {
     TriggerDecisions,
     /// Steps in the life of models.
     ModelEvents,
+    /// What people ask of the trainer about its models.
+    ModelCommands,
     /// What was served.
     RequestLogs,
     /// Measured quality.
@@ -50,13 +52,14 @@ pub enum Topic {
 }
 
 /// Every topic.
-pub const ALL_TOPICS: [Topic; 10] = [
+pub const ALL_TOPICS: [Topic; 11] = [
     Topic::Interactions,
     Topic::Movies,
     Topic::Features,
     Topic::RetrainEvents,
     Topic::TriggerDecisions,
     Topic::ModelEvents,
+    Topic::ModelCommands,
     Topic::RequestLogs,
     Topic::QualityMetrics,
     Topic::DeadLetters,
@@ -77,6 +80,7 @@ impl Topic {
             Self::RetrainEvents => "retrain-events",
             Self::TriggerDecisions => "trigger-decisions",
             Self::ModelEvents => "model-events",
+            Self::ModelCommands => "model-commands",
             Self::RequestLogs => "request-logs",
             Self::QualityMetrics => "quality-metrics",
             Self::DeadLetters => "dead-letters",
@@ -92,7 +96,7 @@ impl Topic {
             Self::Interactions => (4, CleanupPolicy::Delete(None)),
             Self::Movies => (1, CleanupPolicy::Compact),
             Self::Features => (4, CleanupPolicy::Compact),
-            Self::RetrainEvents | Self::ModelEvents => (1, CleanupPolicy::Delete(None)),
+            Self::RetrainEvents | Self::ModelEvents | Self::ModelCommands => (1, CleanupPolicy::Delete(None)),
             Self::RequestLogs => (2, CleanupPolicy::Delete(Some(7 * DAY_MS))),
             Self::TriggerDecisions | Self::QualityMetrics | Self::DeadLetters | Self::Alerts => {
                 (1, CleanupPolicy::Delete(Some(30 * DAY_MS)))

@@ -109,6 +109,15 @@ impl Bundle {
     }
 }
 
+impl Bundle {
+    /// Whether these are the bytes of its model.
+    #[must_use]
+    pub fn is_model(&self, bytes: &[u8]) -> bool {
+        let digest = self.manifest.files.get(MODEL);
+        digest.is_some_and(|digest| digest.sha256 == crate::durable::sha256_hex(bytes))
+    }
+}
+
 /// Where the bundle of an event lies for this process: the event's own path if it is there, otherwise the directory of
 /// the same name in this registry (the state was moved, or is mounted elsewhere).
 #[must_use]

@@ -6,7 +6,11 @@ use marquee_models::served::ServedParams;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::evaluate::ExamConfig;
+use crate::evaluation::EvaluationConfig;
 use crate::gate::GateConfig;
+use crate::mlflow::MlflowConfig;
+use crate::rollout::RolloutConfig;
 
 /// Settings of the trainer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +24,9 @@ pub struct Config {
     pub seed: u64,
     /// Threads of a training; 0 leaves one core free for serving.
     pub threads: usize,
+    /// Whether training threads let everything else on the machine go first (a lower scheduling priority), so that a
+    /// training in the process that serves costs latency nothing. It then takes as long as the idle time lasts.
+    pub yielding: bool,
     /// Hyperparameters.
     pub model: ServedParams,
     /// Whether the very first model goes without its ranker: the point-in-time replay that a ranker learns from takes
@@ -32,8 +39,16 @@ pub struct Config {
     pub min_interactions: usize,
     /// Share of the interactions, the newest ones, held out for evaluation.
     pub holdout_share: f64,
+    /// How models are judged.
+    pub exam: ExamConfig,
     /// What a new model must show.
     pub gate: GateConfig,
+    /// How a model that passed the gate comes into service.
+    pub rollout: RolloutConfig,
+    /// The scheduled evaluation of the champion.
+    pub evaluation: EvaluationConfig,
+    /// The mirror in MLflow.
+    pub mlflow: MlflowConfig,
     /// Models whose bundles are kept, besides champion and previous; older ones lose their files, not their entries.
     pub keep_versions: usize,
     /// Starts of one run after which it is given up as failed: a run that kills its process must not do so for ever.
@@ -49,12 +64,17 @@ impl Default for Config {
             cache_dir: ".marquee/trainer-cache".into(),
             seed: 42,
             threads: 0,
+            yielding: true,
             model: ServedParams::default(),
             quick_bootstrap: true,
             min_users: 20,
             min_interactions: 500,
             holdout_share: 0.15,
+            exam: ExamConfig::default(),
             gate: GateConfig::default(),
+            rollout: RolloutConfig::default(),
+            evaluation: EvaluationConfig::default(),
+            mlflow: MlflowConfig::default(),
             keep_versions: 10,
             max_attempts: 10,
             code_revision: option_env!("MARQUEE_REVISION")
@@ -85,7 +105,10 @@ impl Config {
         if self.registry_dir.as_os_str().is_empty() {
             return refuse("registry_dir", "must not be empty");
         }
+        self.exam.check()?;
         self.gate.check()?;
+        self.rollout.check()?;
+        self.mlflow.check()?;
         self.model.check().map_err(|error| Error::Config {
             key: "model",
             detail: error.to_string(),

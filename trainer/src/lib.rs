@@ -13,15 +13,23 @@
 //! half published. The [`gate`] decides what becomes champion and writes its numbers into the event.
 
 pub mod bundle;
+mod chores;
 mod config;
 mod durable;
 mod error;
 pub mod evaluate;
+pub mod evaluation;
+pub mod export;
 pub mod gate;
 mod genres;
+pub mod memory;
+pub mod mlflow;
 mod pipeline;
+mod priority;
 pub mod registry;
+pub mod report;
 mod retrain;
+pub mod rollout;
 pub mod run;
 mod service;
 pub mod signal;
@@ -30,6 +38,7 @@ pub mod snapshot;
 mod testing;
 
 pub use bundle::{Bundle, BundleError, Manifest};
+pub use chores::evaluate_once;
 pub use config::Config;
 pub use error::Error;
 pub use gate::{Decision, GateConfig};

@@ -1,29 +1,37 @@
-//! One batch of retrain events after the other, each step durable before the next.
+//! Retrain events, commands and figures in; models and their events out; each step durable before the next.
+//!
+//! Records are *taken*: retrain events join those that wait, commands are obeyed, figures become evidence, and the
+//! position moves, in one rename of the registry. Between batches the worker *ticks*: it sends what the outbox holds,
+//! begins a training for everything that waits, looks whether the one under way has ended, and judges the rollout.
 //!
 //! The steps of a training, in order: the run is *recorded* with the offsets it trains on; the snapshot is read and
-//! the model fitted on another thread; the bundle is *stored*; version, aliases, position and events are *committed*
-//! by one rename; the events are *sent*; the outbox is *cleared*. A kill after any of them is mended by
-//! [`Worker::settle`] at the next start: a recorded run is run again on the same offsets, a committed one is only
-//! sent.
+//! the model fitted on another thread; the bundle is *stored*; version, aliases and events are *committed* by one
+//! rename; the events are *sent*; the outbox is *cleared*. A kill after any of them is mended by the next start: a
+//! recorded run is run again on the same offsets, a committed one is only sent. Events that arrive meanwhile wait, and
+//! the next training answers all of them.
+
+mod intake;
+mod progress;
+mod training;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use marquee_runtime::bus::{Outgoing, RawRecord};
 use marquee_runtime::{BusError, Clock};
-use marquee_schemas::{
-    Bytes64, DeadLetter, DecodeError, PartitionOffset, Reason, RetrainEvent, SchemaVersion,
-};
+use marquee_schemas::PartitionOffset;
 use tokio_util::sync::CancellationToken;
 
-use crate::bundle::{self, Bundle, Manifest};
+use crate::bundle::{self, Manifest};
 use crate::registry::{Finished, RegistryError, RunInProgress};
 use crate::retrain::{joined_offsets, joined_reason};
-use crate::run::{self, LoggedWatch, RunError, RunSettings, Stage, Trained, Watch as _};
+use crate::rollout::Answer;
+use crate::run::{RunSettings, Trained};
 use crate::snapshot::Snapshot;
 use crate::{Config, Error, Registry};
+use progress::Progress;
+use training::{Failure, Training};
 
 /// Where snapshots come from.
 pub(crate) trait Source: Send + Sync + 'static {
@@ -39,18 +47,18 @@ pub(crate) trait Sink: Send + 'static {
 /// What has just become durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durable {
+    Taken,
     RunRecorded,
     BundleStored,
     Committed,
     EventsSent,
+    RolloutMoved,
 }
 
-/// How long to sleep between asking the training thread and the token.
-const GLANCE: Duration = Duration::from_millis(20);
 /// Pause before a broker that was away is asked again.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Answers retrain events.
+/// Answers retrain events and commands.
 pub(crate) struct Worker<S, O> {
     config: Config,
     registry: Registry,
@@ -58,15 +66,10 @@ pub(crate) struct Worker<S, O> {
     sink: O,
     clock: Arc<dyn Clock>,
     token: CancellationToken,
+    training: Option<Training>,
+    progress: Progress,
     /// Ends the worker as a kill would, right after a step. Only tests set it.
     pub(crate) kill_after: Option<Durable>,
-}
-
-/// Why the training thread gave no model.
-enum Failure {
-    Bus(BusError),
-    Run(RunError),
-    Panicked,
 }
 
 impl<S: Source, O: Sink> Worker<S, O> {
@@ -85,6 +88,8 @@ impl<S: Source, O: Sink> Worker<S, O> {
             sink,
             clock,
             token,
+            training: None,
+            progress: Progress::default(),
             kill_after: None,
         }
     }
@@ -93,80 +98,75 @@ impl<S: Source, O: Sink> Worker<S, O> {
         &self.registry
     }
 
-    /// Finishes what an earlier start left: events that were not sent, a run that did not end.
-    pub(crate) fn settle(&mut self) -> Result<(), Error> {
+    /// Whether nothing waits and nothing is under way.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.registry.state();
+        self.training.is_none() && state.run.is_none() && state.pending.is_empty() && state.outbox.is_empty()
+    }
+
+    /// Takes a batch of records of any topic it follows.
+    pub(crate) fn take(&mut self, batch: &[RawRecord]) -> Result<(), Error> {
+        let sorted = intake::sort(batch, self.registry.state(), self.clock.now_ms());
+        if !sorted.dead.is_empty() {
+            tracing::warn!(
+                records = sorted.dead.len(),
+                "records that cannot be read go to the dead letters"
+            );
+            self.send(&sorted.dead)?;
+        }
+        if sorted.intake.positions.is_empty() {
+            return Ok(());
+        }
+        let cancelled = self.registry.take(sorted.intake, self.clock.now_ms())?;
+        if cancelled && let Some(training) = &mut self.training {
+            training.abandon();
+        }
+        self.reached(Durable::Taken)
+    }
+
+    /// Does what is due; see the [module](self).
+    pub(crate) fn tick(&mut self) -> Result<(), Error> {
         self.deliver()?;
-        if self.registry.state().run.is_some() {
-            self.execute()?;
+        self.report()?;
+        if let Some(training) = &self.training {
+            if let Some(outcome) = training.outcome() {
+                self.end_training(outcome)?;
+            }
+        } else if self.registry.state().run.is_some() {
+            self.begin_training()?;
+        } else if !self.registry.state().pending.is_empty() {
+            self.record()?;
+        }
+        self.roll_out()?;
+        self.deliver()
+    }
+
+    /// Leaves a training under way to the next start.
+    pub(crate) fn stop(&mut self) -> Result<(), Error> {
+        if let Some(mut training) = self.training.take() {
+            training.abandon();
+            self.registry.interrupted()?;
         }
         Ok(())
     }
 
-    /// Answers a batch of records of `retrain-events`.
-    pub(crate) fn take(&mut self, batch: &[RawRecord]) -> Result<(), Error> {
-        self.settle()?;
-        let mut events: Vec<RetrainEvent> = Vec::new();
-        let mut dead = Vec::new();
-        let mut next_offsets = BTreeMap::new();
-        for record in batch {
-            let done = self.registry.state().next_offsets.get(&record.partition);
-            if done.is_some_and(|&next| record.offset < next) {
-                continue;
-            }
-            next_offsets.insert(record.partition, record.next_offset());
-            match marquee_schemas::decode::<RetrainEvent>(record.value.as_deref().unwrap_or_default()) {
-                Ok(event) if self.is_known(&event, &events) => {
-                    tracing::info!(event_id = event.event_id, "retrain event was answered before");
-                }
-                Ok(event) => events.push(event),
-                Err(error) => dead.push(dead_letter(record, &error, self.clock.now_ms())),
-            }
-        }
-        if !dead.is_empty() {
-            tracing::warn!(
-                records = dead.len(),
-                "retrain events that cannot be read go to the dead letters"
-            );
-            self.send(&dead)?;
-        }
-        if next_offsets.is_empty() {
-            return Ok(());
-        }
-        if events.is_empty() {
-            return Ok(self.registry.skip_to(&next_offsets)?);
-        }
-        self.record(events, next_offsets)?;
-        self.execute()
-    }
-
-    fn is_known(&self, event: &RetrainEvent, batch: &[RetrainEvent]) -> bool {
-        self.registry.state().handled.contains(&event.event_id)
-            || batch.iter().any(|other| other.event_id == event.event_id)
-    }
-
-    /// Makes the run durable with the offsets that it will train on.
-    fn record(&mut self, events: Vec<RetrainEvent>, next_offsets: BTreeMap<i32, i64>) -> Result<(), Error> {
+    /// Makes a run for everything that waits durable, with the offsets that it will train on.
+    fn record(&mut self) -> Result<(), Error> {
+        let events = self.registry.state().pending.clone();
         let named = joined_offsets(&events);
-        let pinned = loop {
-            match self.source.pin(&named) {
-                Err(error) if error.is_transient() => {
-                    tracing::warn!(%error, "asking for the ends of the log failed, trying again");
-                    if self.token.is_cancelled() {
-                        return Err(Error::Cancelled);
-                    }
-                    std::thread::sleep(RETRY);
-                }
-                other => break other,
-            }
-        };
-        let (offsets, refused) = match pinned {
+        let (offsets, refused) = match self.source.pin(&named) {
             Ok(offsets) => (offsets, None),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "asking for the ends of the log failed, trying again");
+                // The subscriber's idle time is the pause.
+                return Ok(());
+            }
             Err(error @ BusError::Fatal(_)) => return Err(error.into()),
             Err(error) => (named, Some(error.to_string())),
         };
         self.registry.begin(RunInProgress {
             events,
-            next_offsets,
             offsets,
             began_at_ms: self.clock.now_ms(),
             attempts: 0,
@@ -178,8 +178,8 @@ impl<S: Source, O: Sink> Worker<S, O> {
         }
     }
 
-    /// Runs the recorded run to its end, good or bad.
-    fn execute(&mut self) -> Result<(), Error> {
+    /// Starts the recorded run on its thread.
+    fn begin_training(&mut self) -> Result<(), Error> {
         let Some(mut run) = self.registry.state().run.clone() else {
             return Ok(());
         };
@@ -191,10 +191,13 @@ impl<S: Source, O: Sink> Worker<S, O> {
         }
         run.attempts += 1;
         self.registry.begin(run.clone())?;
-        let reason = joined_reason(&run.events);
         let version = self.registry.state().next_version();
-        tracing::info!(%version, reason, attempt = run.attempts, "training begins");
-
+        tracing::info!(
+            %version,
+            reason = joined_reason(&run.events),
+            attempt = run.attempts,
+            "training begins"
+        );
         let (champion, lost) = match self.registry.load_champion() {
             Ok(champion) => (champion, None),
             Err(RegistryError::Bundle(error)) => {
@@ -208,15 +211,41 @@ impl<S: Source, O: Sink> Worker<S, O> {
         if self.config.quick_bootstrap && self.registry.state().champion().is_none() {
             settings = settings.without_ranker();
         }
-        match self.compute(&run, champion, &settings) {
+        self.progress.begin(version, &run);
+        match Training::spawn(
+            Arc::clone(&self.source),
+            run.offsets,
+            champion,
+            lost,
+            settings,
+            self.progress.clone(),
+            self.token.child_token(),
+        ) {
+            Ok(training) => {
+                self.training = Some(training);
+                Ok(())
+            }
+            Err(error) => self.give_up(&format!("starting the training thread: {error}")),
+        }
+    }
+
+    fn end_training(&mut self, outcome: Result<(Snapshot, Trained), Failure>) -> Result<(), Error> {
+        let Some(training) = self.training.take() else {
+            return Ok(());
+        };
+        if training.is_abandoned() {
+            tracing::info!("the cancelled training has ended");
+            return Ok(());
+        }
+        match outcome {
             Ok((snapshot, mut trained)) => {
-                if let Some(lost) = lost {
+                if let Some(lost) = &training.champion_lost {
                     trained.decision.reason = format!(
                         "the champion cannot be loaded ({lost}); {}",
                         trained.decision.reason
                     );
                 }
-                self.conclude(&run, &settings, snapshot, trained)
+                self.conclude(&training.settings, snapshot, trained)
             }
             Err(_) if self.token.is_cancelled() => {
                 self.registry.interrupted()?;
@@ -229,50 +258,16 @@ impl<S: Source, O: Sink> Worker<S, O> {
         }
     }
 
-    /// Reads and trains on another thread, so that a stop need not wait for a long fit: the thread is then left to
-    /// itself. It writes nothing but the snapshot cache, and ends at its next stage.
-    fn compute(
-        &self,
-        run: &RunInProgress,
-        champion: Option<Bundle>,
-        settings: &RunSettings,
-    ) -> Result<(Snapshot, Trained), Failure> {
-        let (sender, receiver) = sync_channel(1);
-        let source = Arc::clone(&self.source);
-        let settings = settings.clone();
-        let offsets = run.offsets.clone();
-        let token = self.token.clone();
-        let spawned = std::thread::Builder::new()
-            .name("marquee-training".into())
-            .spawn(move || {
-                let outcome = read_and_train(source.as_ref(), &offsets, champion.as_ref(), &settings, &token);
-                // The receiver is gone only if the work was abandoned.
-                drop(sender.send(outcome));
-            });
-        if let Err(error) = spawned {
-            return Err(Failure::Run(RunError::Threads(error.to_string())));
-        }
-        loop {
-            match receiver.recv_timeout(GLANCE) {
-                Ok(outcome) => return outcome,
-                Err(RecvTimeoutError::Disconnected) => return Err(Failure::Panicked),
-                Err(RecvTimeoutError::Timeout) if self.token.is_cancelled() => {
-                    return Err(Failure::Run(RunError::Cancelled));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
-    }
-
     fn conclude(
         &mut self,
-        run: &RunInProgress,
         settings: &RunSettings,
         snapshot: Snapshot,
         trained: Trained,
     ) -> Result<(), Error> {
         let now_ms = self.clock.now_ms();
         let version = self.registry.state().next_version();
+        let events = self.registry.state().run.as_ref().map(|run| run.events.clone());
+        let events = events.unwrap_or_default();
         let mut manifest = Manifest {
             format_version: bundle::FORMAT_VERSION,
             version: version.clone(),
@@ -288,7 +283,7 @@ impl<S: Source, O: Sink> Worker<S, O> {
             params: settings.params.clone(),
             metrics: trained.metrics,
             genres: snapshot.genres,
-            retrain_event_ids: run.events.iter().map(|event| event.event_id.clone()).collect(),
+            retrain_event_ids: events.iter().map(|event| event.event_id.clone()).collect(),
             files: BTreeMap::new(),
         };
         let stored = self
@@ -305,7 +300,8 @@ impl<S: Source, O: Sink> Worker<S, O> {
                 manifest,
                 bundle_sha256,
                 decision: trained.decision,
-                reason: joined_reason(&run.events),
+                reason: joined_reason(&events),
+                staged: self.config.rollout.enabled,
             },
             now_ms,
         )?;
@@ -318,16 +314,32 @@ impl<S: Source, O: Sink> Worker<S, O> {
     /// Ends the recorded run as failed.
     fn give_up(&mut self, reason: &str) -> Result<(), Error> {
         tracing::error!(reason, "training failed");
-        let events = self
-            .registry
-            .state()
-            .run
-            .as_ref()
-            .map(|run| run.events.clone())
-            .unwrap_or_default();
-        self.registry.fail(&events, reason, self.clock.now_ms())?;
+        self.registry.fail(reason, self.clock.now_ms())?;
         self.reached(Durable::Committed)?;
         self.deliver()
+    }
+
+    /// Moves the rollout as its evidence says.
+    fn roll_out(&mut self) -> Result<(), Error> {
+        let now_ms = self.clock.now_ms();
+        let Some(rollout) = &self.registry.state().rollout else {
+            return Ok(());
+        };
+        let version = rollout.version.clone();
+        let judgement = rollout.judge(&self.config.rollout, now_ms);
+        match judgement.answer {
+            Answer::Wait => return Ok(()),
+            Answer::Advance => {
+                self.registry
+                    .advance_rollout(&judgement.reason, judgement.numbers, now_ms)?;
+            }
+            Answer::RollBack => {
+                self.registry
+                    .abort_rollout(&judgement.reason, judgement.numbers, now_ms)?;
+            }
+        }
+        tracing::info!(%version, answer = ?judgement.answer, reason = judgement.reason, "rollout moves");
+        self.reached(Durable::RolloutMoved)
     }
 
     fn deliver(&mut self) -> Result<(), Error> {
@@ -338,6 +350,15 @@ impl<S: Source, O: Sink> Worker<S, O> {
         self.send(&records)?;
         self.reached(Durable::EventsSent)?;
         Ok(self.registry.clear_outbox()?)
+    }
+
+    /// Tells people who wait how far the training is. Lost by a kill, and then told again by the next attempt.
+    fn report(&self) -> Result<(), Error> {
+        let events = self.progress.drain(self.clock.now_ms());
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.send(&events)
     }
 
     fn send(&self, records: &[Outgoing]) -> Result<(), Error> {
@@ -353,52 +374,6 @@ impl<S: Source, O: Sink> Worker<S, O> {
         }
         Ok(())
     }
-}
-
-fn read_and_train(
-    source: &impl Source,
-    offsets: &[PartitionOffset],
-    champion: Option<&Bundle>,
-    settings: &RunSettings,
-    token: &CancellationToken,
-) -> Result<(Snapshot, Trained), Failure> {
-    let stop = || token.is_cancelled();
-    let watch = LoggedWatch::new(stop);
-    if !watch.begins(Stage::Snapshot) {
-        return Err(Failure::Run(RunError::Cancelled));
-    }
-    let snapshot = loop {
-        match source.read(offsets, &stop) {
-            Ok(snapshot) => break snapshot,
-            Err(error) if error.is_transient() && !stop() => {
-                tracing::warn!(%error, "reading the training data failed, trying again");
-                std::thread::sleep(RETRY);
-            }
-            Err(error) => return Err(Failure::Bus(error)),
-        }
-    };
-    let trained = run::train(&snapshot, champion, settings, &watch).map_err(Failure::Run)?;
-    watch.ended();
-    Ok((snapshot, trained))
-}
-
-fn dead_letter(record: &RawRecord, error: &DecodeError, now_ms: i64) -> Outgoing {
-    let reason = match &record.value {
-        Some(value) if !value.is_empty() => error.reason(),
-        _ => Reason::Empty,
-    };
-    Outgoing::of(&DeadLetter {
-        schema_version: SchemaVersion,
-        topic: record.topic.name().to_owned(),
-        partition: record.partition,
-        offset: record.offset,
-        stage: "trainer".to_owned(),
-        reason,
-        detail: error.to_string(),
-        key: record.key.clone().map(Bytes64),
-        payload: Bytes64(record.value.clone().unwrap_or_default()),
-        at_ms: now_ms,
-    })
 }
 
 #[cfg(test)]

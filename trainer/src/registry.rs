@@ -22,8 +22,8 @@ use crate::bundle::{Bundle, BundleError};
 
 pub use error::RegistryError;
 pub use state::{Entry, ModelState, RunInProgress, Snapshot as RegistryState, Step};
-pub(crate) use writer::Finished;
 pub use writer::Registry;
+pub(crate) use writer::{Finished, Intake};
 
 const STATE: &str = "registry.json";
 const LOCK: &str = "registry.lock";
@@ -85,6 +85,19 @@ impl RegistryReader {
         self.state.challenger()
     }
 
+    /// The alias under which a version is known, if any.
+    #[must_use]
+    pub fn alias_of(&self, version: &ModelVersion) -> Option<&'static str> {
+        [
+            ("champion", self.champion()),
+            ("challenger", self.challenger()),
+            ("previous", self.previous()),
+        ]
+        .into_iter()
+        .find(|(_, named)| *named == Some(version))
+        .map(|(alias, _)| alias)
+    }
+
     /// Loads and verifies a version's bundle.
     ///
     /// # Errors
@@ -137,7 +150,7 @@ pub fn promote(
     Registry::open(registry_dir)?.promote(name, reason, now_ms)
 }
 
-/// Lets the previous champion serve again. Otherwise as [`promote`].
+/// Ends the rollout under way, or, without one, lets the previous champion serve again. Otherwise as [`promote`].
 ///
 /// # Errors
 /// As [`promote`]; [`RegistryError::Refused`] if there is no previous champion.

@@ -7,7 +7,8 @@
 //! challenger from no more than what precedes them in the log; both get the same state and the same users. Comparing
 //! on a plain time split would let a champion shine on what it was fitted with.
 //!
-//! The model that is published is then fitted, by the same recipe, on everything.
+//! The model that is published has the ranker that was judged, over generators fitted on everything: a ranker learns
+//! how scores are to be read, which a few more interactions do not change, and it takes most of a training's time.
 //!
 //! # Determinism
 //! The same snapshot, settings and seed give the same bytes, whatever the number of threads.
@@ -15,15 +16,14 @@
 mod split;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use marquee_models::live::LiveState;
 use marquee_models::served::{Context, Query};
 use marquee_models::served::{Fitter, ScoreScratch, ServedModel, ServedParams};
 
 use crate::Config;
-use crate::bundle::{Bundle, Split};
-use crate::evaluate::{Scorecard, cases, judge, judge_popularity};
+use crate::bundle::{Bundle, Manifest, Split};
+use crate::evaluate::{Exam, ExamConfig, Scorecard};
 use crate::gate::{self, Decision, GateConfig};
 use crate::snapshot::Snapshot;
 
@@ -69,8 +69,12 @@ pub struct RunSettings {
     pub min_users: usize,
     /// Fewest interactions.
     pub min_interactions: usize,
-    /// Share held out.
+    /// Largest share held out.
     pub holdout_share: f64,
+    /// How models are judged.
+    pub exam: ExamConfig,
+    /// Whether the threads let everything else go first.
+    pub yielding: bool,
     /// What the model must show.
     pub gate: GateConfig,
 }
@@ -84,6 +88,8 @@ impl From<&Config> for RunSettings {
             min_users: config.min_users,
             min_interactions: config.min_interactions,
             holdout_share: config.holdout_share,
+            exam: config.exam.clone(),
+            yielding: config.yielding,
             gate: config.gate.clone(),
         }
     }
@@ -116,7 +122,17 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Name in logs.
+    /// All, in order.
+    pub const ALL: [Self; 6] = [
+        Self::Snapshot,
+        Self::Validate,
+        Self::FitForEvaluation,
+        Self::Evaluate,
+        Self::Fit,
+        Self::Serialise,
+    ];
+
+    /// Name in logs and events.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -169,12 +185,62 @@ pub fn train(
     settings: &RunSettings,
     watch: &dyn Watch,
 ) -> Result<Trained, RunError> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(settings.threads.max(1))
+    pool(settings.threads, settings.yielding)?.install(|| train_here(snapshot, champion, settings, watch))
+}
+
+/// Fits the model of a manifest again, on the snapshot that its offsets name: the same bytes, by the same code.
+///
+/// # Errors
+/// [`RunError::Model`] if the numerics refuse, [`RunError::Threads`].
+pub fn reproduce(snapshot: &Snapshot, manifest: &Manifest, threads: usize) -> Result<Vec<u8>, RunError> {
+    pool(threads, false)?.install(|| {
+        let holdout = Holdout::again(snapshot, &manifest.split);
+        let exam = Exam::new(
+            &snapshot.catalogue,
+            &holdout.train,
+            &holdout.test,
+            &ExamConfig::default(),
+        );
+        let mut fitter = Fitter::new(&manifest.params, manifest.seed)?;
+        let judged = fit_for_evaluation(&mut fitter, &exam, snapshot, &holdout)?;
+        Ok(fit_on_everything(&mut fitter, judged, snapshot)?.to_bytes()?)
+    })
+}
+
+fn pool(threads: usize, yielding: bool) -> Result<rayon::ThreadPool, RunError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
         .thread_name(|index| format!("training-{index}"))
+        .start_handler(move |_| {
+            if yielding {
+                crate::priority::yield_to_others();
+            }
+        })
         .build()
-        .map_err(|error| RunError::Threads(error.to_string()))?;
-    pool.install(|| train_here(snapshot, champion, settings, watch))
+        .map_err(|error| RunError::Threads(error.to_string()))
+}
+
+/// The model to be judged; a model that nobody can be asked about need not be fitted.
+fn fit_for_evaluation(
+    fitter: &mut Fitter,
+    exam: &Exam<'_>,
+    snapshot: &Snapshot,
+    holdout: &Holdout,
+) -> Result<Option<ServedModel>, RunError> {
+    if exam.is_empty() || holdout.train.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(fitter.fit(&holdout.train, &snapshot.catalogue)?))
+}
+
+/// The model to be published. The ranker's lists go on where the evaluation's end, and its verdict stands.
+fn fit_on_everything(
+    fitter: &mut Fitter,
+    judged: Option<ServedModel>,
+    snapshot: &Snapshot,
+) -> Result<ServedModel, RunError> {
+    let verdict = judged.and_then(|model| model.verdict());
+    Ok(fitter.fit_as_judged(&snapshot.interactions, &snapshot.catalogue, verdict)?)
 }
 
 fn train_here(
@@ -192,34 +258,28 @@ fn train_here(
     };
     begin(Stage::Validate)?;
     validate(snapshot, settings)?;
-    let holdout = split::hold_out(snapshot, champion, settings.holdout_share);
-    let cases = cases(&holdout.train, &holdout.test);
+    let learned = champion.map(|champion| champion.manifest.offsets.as_slice());
+    let holdout = Holdout::of(snapshot, learned, settings.holdout_share);
+    let exam = Exam::new(&snapshot.catalogue, &holdout.train, &holdout.test, &settings.exam);
 
     begin(Stage::FitForEvaluation)?;
     let mut fitter = Fitter::new(&settings.params, settings.seed)?;
-    // A model that nobody can be judged by need not be fitted.
-    let challenger = if cases.is_empty() {
-        None
-    } else {
-        Some(fitter.fit(&holdout.train, &snapshot.catalogue)?)
-    };
+    let challenger = fit_for_evaluation(&mut fitter, &exam, snapshot, &holdout)?;
 
     begin(Stage::Evaluate)?;
-    let score = |model: &ServedModel| judge(model, &snapshot.catalogue, &holdout.train, &cases);
-    let mut own = challenger
-        .as_ref()
-        .map_or_else(|| Ok(Scorecard::without_users()), score)?;
-    let verdict = challenger.and_then(|model| model.verdict());
-    let theirs = match champion {
-        Some(bundle) if !cases.is_empty() => Some(score(&bundle.model)?),
-        Some(_) => Some(Scorecard::without_users()),
-        None => None,
+    let card = |model: Option<&ServedModel>| match model {
+        Some(model) if challenger.is_some() => exam.judge(model),
+        _ => Ok(Scorecard::default()),
     };
-    let baseline = judge_popularity(snapshot.catalogue.len(), &holdout.train, &cases);
+    let (own, theirs) = rayon::join(
+        || card(challenger.as_ref()),
+        || champion.map(|bundle| card(Some(&bundle.model))).transpose(),
+    );
+    let (mut own, theirs) = (own?, theirs?);
+    let baseline = exam.judge_popularity();
 
     begin(Stage::Fit)?;
-    // The ranker's lists go on where the evaluation's end, and its verdict stands.
-    let model = fitter.fit_as_judged(&snapshot.interactions, &snapshot.catalogue, verdict)?;
+    let model = fit_on_everything(&mut fitter, challenger, snapshot)?;
 
     begin(Stage::Serialise)?;
     let bytes = model.to_bytes()?;
@@ -233,14 +293,14 @@ fn train_here(
     own.unsound += unsound_scores(&read_back, snapshot)?;
 
     let decision = gate::decide(&own, theirs.as_ref(), &settings.gate, settings.seed);
-    let mut metrics = own.metrics;
-    for (name, value) in baseline.metrics.into_iter().filter(|(name, _)| name != "n") {
+    let mut metrics = own.metrics();
+    for (name, value) in baseline.fixed_metrics() {
         metrics.insert(format!("popularity_{name}"), value);
     }
     metrics.retain(|_, value| value.is_finite());
     Ok(Trained {
         model: bytes,
-        split: holdout.describe(),
+        split: holdout.split,
         metrics,
         decision,
     })
@@ -301,45 +361,6 @@ fn unsound_scores(model: &ServedModel, snapshot: &Snapshot) -> Result<usize, Run
         unsound += scores.iter().filter(|score| !score.is_finite()).count();
     }
     Ok(unsound)
-}
-
-/// Logs the stages of a run with their durations, and ends it when told to.
-#[derive(Debug)]
-pub(crate) struct LoggedWatch<F> {
-    stop: F,
-    last: std::sync::Mutex<Option<(Stage, Instant)>>,
-}
-
-impl<F: Fn() -> bool + Sync> LoggedWatch<F> {
-    pub(crate) fn new(stop: F) -> Self {
-        Self {
-            stop,
-            last: std::sync::Mutex::new(None),
-        }
-    }
-
-    pub(crate) fn ended(&self) {
-        let mut last = self
-            .last
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((stage, began)) = last.take() {
-            let duration_ms = began.elapsed().as_millis() as u64;
-            tracing::info!(stage = stage.name(), duration_ms, "training stage done");
-        }
-    }
-}
-
-impl<F: Fn() -> bool + Sync> Watch for LoggedWatch<F> {
-    fn begins(&self, stage: Stage) -> bool {
-        self.ended();
-        *self
-            .last
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some((stage, Instant::now()));
-        tracing::debug!(stage = stage.name(), "training stage begins");
-        !(self.stop)()
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The service: reads `retrain-events`, trains, publishes `model-events`.
+//! The service: reads `retrain-events`, `model-commands` and `quality-metrics`, trains, publishes `model-events`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,17 +8,18 @@ use marquee_runtime::{Bus, BusError, Clock};
 use marquee_schemas::{PartitionOffset, Topic};
 use tokio_util::sync::CancellationToken;
 
+use crate::chores;
 use crate::pipeline::{Sink, Source, Worker};
 use crate::snapshot::{Snapshot, SnapshotReader};
 use crate::{Config, Error, Registry};
 
 /// The trainer.
 ///
-/// One training at a time. Retrain events that arrive meanwhile wait in their topic; when the training ends, all that
-/// wait are answered by one further training, which carries all their reasons. The position in the topic is stored
-/// with the registry, so a retrain event is answered exactly once, whenever the process is killed. A training that
-/// fails becomes a `failed` event; only a registry that cannot be written, or a broker that refuses for good, ends
-/// the service.
+/// One training at a time. Retrain events that arrive meanwhile wait in the registry; when the training ends, all that
+/// wait are answered by one further training, which carries all their reasons. The positions in the topics are stored
+/// with the registry, so a retrain event or command is answered exactly once, whenever the process is killed. A
+/// training that fails becomes a `failed` event; only a registry that cannot be written, or a broker that refuses for
+/// good, ends the service.
 #[derive(Debug)]
 pub struct Service {
     config: Config,
@@ -56,39 +57,51 @@ impl Service {
             self.config.cache_dir.clone(),
         ));
         let sink = BusSink(self.bus.publisher("marquee-trainer")?);
+        let token_of_chores = token.child_token();
+        let mirror = tokio::spawn(chores::mirror(self.config.clone(), token_of_chores.clone()));
+        let evaluations = tokio::spawn(chores::evaluations(
+            self.config.clone(),
+            self.bus.clone(),
+            Arc::clone(&self.clock),
+            token_of_chores,
+        ));
         let worker = Worker::new(self.config, registry, source, sink, self.clock, token.clone());
         let subscriber = self.bus.subscriber(
-            &[Topic::RetrainEvents],
+            &[Topic::RetrainEvents, Topic::ModelCommands, Topic::QualityMetrics],
             SubscriberConfig::new("marquee-trainer", Subscription::All),
         );
-        match subscriber.run(Retrains(worker), token.clone()).await {
-            Ok(_) => Ok(()),
+        let outcome = match subscriber.run(Retrains(worker), token.clone()).await {
+            Ok(mut handler) => handler.0.stop(),
             Err(BusError::Handler(error)) => match error.downcast::<Error>() {
                 Ok(error) if matches!(*error, Error::Cancelled) && token.is_cancelled() => Ok(()),
                 Ok(error) => Err(*error),
                 Err(error) => Err(Error::Bus(BusError::Handler(error))),
             },
             Err(error) => Err(Error::Bus(error)),
-        }
+        };
+        // An evaluation or a call to MLflow under way is left to itself: the next start makes up for it.
+        mirror.abort();
+        evaluations.abort();
+        outcome
     }
 }
 
-/// The worker as the subscriber sees it. It trains on the polling thread: the partitions are assigned by hand, so no
-/// group can time out, and not polling is what makes further events wait.
+/// The worker as the subscriber sees it.
 struct Retrains(Worker<BusSource, BusSink>);
 
 impl Handler for Retrains {
     type Error = Error;
 
-    fn assigned(&mut self, _topic: Topic, partitions: &[i32]) -> Result<BTreeMap<i32, Start>, Error> {
-        let next = &self.0.registry().state().next_offsets;
+    fn assigned(&mut self, topic: Topic, partitions: &[i32]) -> Result<BTreeMap<i32, Start>, Error> {
+        let state = self.0.registry().state();
         Ok(partitions
             .iter()
-            .map(|partition| {
-                let start = next
-                    .get(partition)
-                    .map_or(Start::Earliest, |&offset| Start::At(offset));
-                (*partition, start)
+            .map(|&partition| {
+                // Figures expire: what is gone is no evidence any more, and what was taken is passed over.
+                let position = state
+                    .position(topic, partition)
+                    .filter(|_| topic != Topic::QualityMetrics);
+                (partition, position.map_or(Start::Earliest, Start::At))
             })
             .collect())
     }
@@ -98,7 +111,7 @@ impl Handler for Retrains {
     }
 
     fn tick(&mut self) -> Result<(), Error> {
-        self.0.settle()
+        self.0.tick()
     }
 }
 

@@ -141,7 +141,11 @@ impl Events {
             }
             ModelEventKind::RolloutStep if historic => self.rollout = Some(event),
             ModelEventKind::RolloutStep => self.roll_out(&event),
-            ModelEventKind::Trained | ModelEventKind::Rejected | ModelEventKind::Failed => {}
+            ModelEventKind::Trained
+            | ModelEventKind::Rejected
+            | ModelEventKind::Failed
+            | ModelEventKind::TrainingStage
+            | ModelEventKind::CommandRefused => {}
         }
     }
 

@@ -45,7 +45,10 @@ fn event(n: u64, kind: ModelEventKind) -> ModelEvent {
         offsets: Vec::new(),
         numbers: BTreeMap::new(),
         retrain_event_id: None,
+        joined_retrain_event_ids: Vec::new(),
         previous: None,
+        checks: Vec::new(),
+        command_id: None,
         at_ms: 0,
     }
 }

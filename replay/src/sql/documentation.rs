@@ -115,7 +115,7 @@ static TABLES: [TableDoc; 6] = [
             "kafka_offset": "Offset in that partition; with it, the row's identity.",
             "event_id": "Deterministic id of the step.",
             "version": "The model.",
-            "kind": "What happened: trained, promoted, rejected, rolled_back, rollout_step, failed.",
+            "kind": "What happened: trained, promoted, rejected, rolled_back, rollout_step, failed, training_stage, command_refused.",
             "reason": "Why, in a sentence.",
             "bundle_uri": "Where the bundle lies.",
             "bundle_sha256": "SHA-256 of the bundle, in hex.",

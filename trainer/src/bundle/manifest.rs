@@ -7,6 +7,7 @@ use marquee_schemas::{ModelVersion, PartitionOffset};
 use serde::{Deserialize, Serialize};
 
 use crate::GenreVocabulary;
+use crate::durable::sha256_hex;
 
 /// What became of the records that the offsets name. `records` is the sum of all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,11 +26,18 @@ pub struct Counts {
     pub unknown_movies: u64,
 }
 
-/// How the data was divided for the evaluation. The model in the bundle is then fitted on all of it.
+/// How the data was divided for the evaluation. The ranker in the bundle is the evaluated one; the generators are then
+/// fitted on all of the data.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Split {
     /// `time` (the newest share is held out) or `unseen_by_champion` (of what came after the champion's data).
     pub rule: String,
+    /// Largest share of the interactions that could be held out.
+    #[serde(default)]
+    pub share: f64,
+    /// The data that the champion of the time had learned from; empty by the rule `time`.
+    #[serde(default)]
+    pub learned: Vec<PartitionOffset>,
     /// Interactions that the evaluated model learned from.
     pub train: u64,
     /// Interactions held out.
@@ -48,8 +56,8 @@ pub struct FileDigest {
     pub sha256: String,
 }
 
-/// What a bundle was made from and how good it is. Offsets, seed, hyperparameters, catalogue and code revision
-/// together determine the model's bytes.
+/// What a bundle was made from and how good it is. Offsets, split, seed, hyperparameters, catalogue and code revision
+/// together determine the model's bytes; [`crate::run::reproduce`] makes them again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`super::FORMAT_VERSION`] of its writer.
@@ -84,4 +92,13 @@ pub struct Manifest {
     pub retrain_event_ids: Vec<String>,
     /// The other files.
     pub files: BTreeMap<String, FileDigest>,
+}
+
+impl Manifest {
+    /// Digest of what decides a model besides its data: hyperparameters, seed and code revision.
+    #[must_use]
+    pub fn recipe_sha256(&self) -> String {
+        let recipe = serde_json::json!([self.params, self.seed, self.code_revision]);
+        sha256_hex(recipe.to_string().as_bytes())
+    }
 }

@@ -3,9 +3,12 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::registry::{self, ModelState};
 use crate::snapshot::bounds_of;
-use crate::{manual_retrain_event, testing};
+use crate::{Bundle, manual_retrain_event, testing};
 use marquee_runtime::ManualClock;
-use marquee_schemas::{ModelEvent, ModelEventKind, Topic};
+use marquee_schemas::{
+    DeadLetter, ModelAction, ModelCommand, ModelEvent, ModelEventKind, QualityMetric, Reason, RetrainEvent,
+    SchemaVersion, Topic, online,
+};
 
 /// The world outside the trainer: the log with its events, and what was published. It survives kills.
 #[derive(Clone)]
@@ -83,14 +86,7 @@ impl World {
     fn ask_bytes(&self, value: Option<Vec<u8>>) {
         let mut retrains = self.retrains.lock().unwrap();
         let offset = retrains.len() as i64;
-        retrains.push(RawRecord {
-            topic: Topic::RetrainEvents,
-            partition: 0,
-            offset,
-            timestamp_ms: 1,
-            key: None,
-            value,
-        });
+        retrains.push(record(Topic::RetrainEvents, offset, value));
     }
 
     fn grow(&self, by: u64) {
@@ -102,6 +98,12 @@ impl World {
             registry_dir: self.dir.path().join("registry"),
             threads: 1,
             max_attempts: 3,
+            yielding: false,
+            gate: crate::GateConfig {
+                // Thirty users in this world, and few positives held out.
+                min_users: 10,
+                ..crate::GateConfig::default()
+            },
             ..Config::default()
         }
     }
@@ -120,16 +122,14 @@ impl World {
         )
     }
 
-    /// What a subscriber does with a worker: everything from its checkpoint, in batches of `batch`.
+    /// What a subscriber does with a worker: everything from its checkpoint, in batches of `batch`, then ticks until
+    /// nothing is left to do.
     fn drive(&self, worker: &mut Worker<World, World>, batch: usize) -> Result<(), Error> {
-        worker.settle()?;
         loop {
             let next = worker
                 .registry()
                 .state()
-                .next_offsets
-                .get(&0)
-                .copied()
+                .position(Topic::RetrainEvents, 0)
                 .unwrap_or(0);
             let records: Vec<RawRecord> = self
                 .retrains
@@ -141,13 +141,71 @@ impl World {
                 .cloned()
                 .collect();
             if records.is_empty() {
-                return Ok(());
+                return self.settle(worker);
             }
             worker.take(&records)?;
+            if batch == 1 {
+                self.settle(worker)?;
+            }
         }
     }
 
+    fn settle(&self, worker: &mut Worker<World, World>) -> Result<(), Error> {
+        self.tick_until(worker, Worker::is_idle)
+    }
+
+    fn tick_until(
+        &self,
+        worker: &mut Worker<World, World>,
+        enough: impl Fn(&Worker<World, World>) -> bool,
+    ) -> Result<(), Error> {
+        let deadline = std::time::Instant::now() + Duration::from_secs(120);
+        while !enough(worker) {
+            if worker.token.is_cancelled() {
+                worker.stop()?;
+                return Err(Error::Cancelled);
+            }
+            worker.tick()?;
+            assert!(std::time::Instant::now() < deadline, "not idle in time");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // What is idle has told all its progress.
+        worker.tick()
+    }
+
+    fn command(&self, id: &str, action: ModelAction, version: Option<&str>, offset: i64) -> RawRecord {
+        let command = ModelCommand {
+            schema_version: SchemaVersion,
+            command_id: id.to_owned(),
+            action,
+            version: version.map(|version| marquee_schemas::ModelVersion(version.to_owned())),
+            reason: "by the test".to_owned(),
+            issued_by: Some("ada".to_owned()),
+            issued_at_ms: 3,
+        };
+        record(
+            Topic::ModelCommands,
+            offset,
+            Some(marquee_schemas::encode(&command)),
+        )
+    }
+
+    fn stages(&self) -> Vec<String> {
+        let all = self.all_model_events();
+        let stages = all
+            .iter()
+            .filter(|event| event.kind == ModelEventKind::TrainingStage);
+        stages.map(|event| event.reason.clone()).collect()
+    }
+
+    /// All but the progress.
     fn model_events(&self) -> Vec<ModelEvent> {
+        let mut events = self.all_model_events();
+        events.retain(|event| event.kind != ModelEventKind::TrainingStage);
+        events
+    }
+
+    fn all_model_events(&self) -> Vec<ModelEvent> {
         let published = self.published.lock().unwrap();
         published
             .iter()
@@ -165,6 +223,17 @@ impl World {
             }
         }
         ids
+    }
+}
+
+fn record(topic: Topic, offset: i64, value: Option<Vec<u8>>) -> RawRecord {
+    RawRecord {
+        topic,
+        partition: 0,
+        offset,
+        timestamp_ms: 1,
+        key: None,
+        value,
     }
 }
 
@@ -199,6 +268,7 @@ fn a_kill_after_any_step_loses_nothing_and_doubles_nothing() {
     let expected = registry::list(&undisturbed.config().registry_dir).unwrap();
 
     for step in [
+        Durable::Taken,
         Durable::RunRecorded,
         Durable::BundleStored,
         Durable::Committed,
@@ -215,7 +285,9 @@ fn a_kill_after_any_step_loses_nothing_and_doubles_nothing() {
             assert!(known.len() == 1 || world.model_events().is_empty(), "{step:?}");
         }
         // More data arrives while the process is down; the recorded run must not see it.
-        world.grow(120);
+        if step != Durable::Taken {
+            world.grow(120);
+        }
         let mut worker = world.worker();
         world.drive(&mut worker, 10).unwrap();
         assert_eq!(
@@ -265,7 +337,7 @@ fn later_events_train_later_versions_on_more_data() {
     let versions = registry::list(&world.config().registry_dir).unwrap();
     assert_eq!(versions.len(), 2);
     assert!(
-        versions[1].decision.numbers.contains_key("champion_ndcg@10"),
+        versions[1].decision.numbers.contains_key("gain"),
         "{:?}",
         versions[1]
     );
@@ -345,7 +417,14 @@ fn unreadable_retrain_events_are_dead_lettered_and_passed() {
     assert_eq!(letters[0].payload.0, b"{oops");
     assert_eq!(letters[1].reason, Reason::Empty);
     drop(published);
-    assert_eq!(world.worker().registry().state().next_offsets[&0], 2);
+    assert_eq!(
+        world
+            .worker()
+            .registry()
+            .state()
+            .position(Topic::RetrainEvents, 0),
+        Some(2)
+    );
 }
 
 #[test]
@@ -383,4 +462,273 @@ fn a_run_that_keeps_killing_its_process_is_given_up_as_failed() {
     assert_eq!(events.len(), 1);
     assert_eq!(events[0].kind, ModelEventKind::Failed);
     assert!(events[0].reason.contains("given up"), "{}", events[0].reason);
+}
+
+#[test]
+fn events_that_arrive_while_a_training_runs_wait_and_join_the_next_one() {
+    let world = World::new();
+    world.ask(&ask("first"));
+    let mut worker = world.worker();
+    let offset = |n: usize| world.retrains.lock().unwrap()[n].clone();
+    worker.take(&[offset(0)]).unwrap();
+    world
+        .tick_until(&mut worker, |worker| worker.registry().state().run.is_some())
+        .unwrap();
+    for reason in ["second", "third"] {
+        world.ask(&ask(reason));
+    }
+    worker.take(&[offset(1), offset(2)]).unwrap();
+    assert!(worker.registry().state().pending.len() == 2 || worker.registry().state().versions.len() == 1);
+    world.settle(&mut worker).unwrap();
+    let versions = registry::list(&world.config().registry_dir).unwrap();
+    assert_eq!(versions.len(), 2);
+    assert_eq!(
+        versions[1].retrain_event_ids,
+        [ask("second").event_id, ask("third").event_id]
+    );
+    let joined = world
+        .model_events()
+        .into_iter()
+        .find(|event| event.version.0 == "v000002")
+        .unwrap();
+    assert_eq!(joined.joined_retrain_event_ids, [ask("third").event_id]);
+}
+
+#[test]
+fn progress_names_every_stage_once_and_ends_with_the_peak_of_the_memory() {
+    let world = World::new();
+    world.ask(&ask("first"));
+    world.drive(&mut world.worker(), 10).unwrap();
+    assert_eq!(
+        world.stages(),
+        [
+            "snapshot",
+            "validate",
+            "fit_for_evaluation",
+            "evaluate",
+            "fit",
+            "serialise",
+            "done"
+        ]
+    );
+    let all = world.all_model_events();
+    let done = all.iter().find(|event| event.reason == "done").unwrap();
+    assert_eq!(done.retrain_event_id, Some(ask("first").event_id));
+    assert!(done.numbers.contains_key("elapsed_ms"));
+    if cfg!(target_os = "linux") {
+        assert!(done.numbers["peak_memory_bytes"] > 1e6);
+    }
+}
+
+#[test]
+fn a_cancelled_training_fails_its_events_at_once_and_leaves_no_model() {
+    let world = World::new();
+    world.ask(&ask("one"));
+    *world.refuse.lock().unwrap() = Some("hang");
+    let mut worker = world.worker();
+    worker.take(&[world.retrains.lock().unwrap()[0].clone()]).unwrap();
+    world
+        .tick_until(&mut worker, |worker| worker.training.is_some())
+        .unwrap();
+    let cancel = world.command("c1", ModelAction::CancelTraining, None, 0);
+    worker.take(std::slice::from_ref(&cancel)).unwrap();
+    assert!(worker.registry().state().run.is_none());
+    *world.refuse.lock().unwrap() = None;
+    world.settle(&mut worker).unwrap();
+    let events = world.model_events();
+    assert_eq!(events.len(), 1);
+    assert_eq!(
+        (events[0].kind, events[0].command_id.as_deref()),
+        (ModelEventKind::Failed, Some("c1"))
+    );
+    assert!(
+        events[0].reason.contains("cancelled: by the test (by ada)"),
+        "{}",
+        events[0].reason
+    );
+    // Neither the command, delivered again, nor another one finds anything to cancel.
+    worker.take(&[cancel]).unwrap();
+    let again = world.command("c2", ModelAction::CancelTraining, None, 1);
+    worker.take(&[again]).unwrap();
+    world.settle(&mut worker).unwrap();
+    let events = world.model_events();
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[1].event_id, "refused/c2");
+    assert_eq!(events[1].kind, ModelEventKind::CommandRefused);
+    assert!(registry::list(&world.config().registry_dir).unwrap().is_empty());
+}
+
+/// A world with a champion and a challenger that is staged.
+fn staged() -> (World, Worker<World, World>) {
+    let world = World::new();
+    let mut worker = world.worker();
+    worker.config.rollout.enabled = true;
+    worker.config.rollout.min_stage_ms = 0;
+    // Whatever comes second passes: what is tried here comes after the gate.
+    worker.config.gate.min_relative_gain = -0.99;
+    worker.config.gate.max_secondary_loss = 1.0;
+    worker.config.gate.floors.clear();
+    world.ask(&ask("one"));
+    world.drive(&mut worker, 1).unwrap();
+    (world, worker)
+}
+
+fn figures(offset: i64, ctr: f64) -> Vec<RawRecord> {
+    [(1, 0.2), (2, ctr)]
+        .into_iter()
+        .zip(offset..)
+        .map(|((version, value), offset)| {
+            let version = marquee_schemas::ModelVersion::from_ordinal(version);
+            let figure = QualityMetric {
+                schema_version: SchemaVersion,
+                metric_id: format!("ctr/{version}/{offset}"),
+                name: online::CTR.to_owned(),
+                scope: "model".to_owned(),
+                population: "all".to_owned(),
+                model_version: Some(version),
+                value,
+                lo: None,
+                hi: None,
+                n: 20_000,
+                window_start_ms: 100,
+                window_end_ms: 200,
+            };
+            record(
+                Topic::QualityMetrics,
+                offset,
+                Some(marquee_schemas::encode(&figure)),
+            )
+        })
+        .collect()
+}
+
+/// Stages the second model by hand where the gate would not have let it pass.
+fn stage_second(world: &World, worker: &mut Worker<World, World>) -> bool {
+    world.grow(400);
+    world.ask(&ask("two"));
+    let next = worker
+        .registry()
+        .state()
+        .position(Topic::RetrainEvents, 0)
+        .unwrap() as usize;
+    let record = world.retrains.lock().unwrap()[next].clone();
+    worker.take(&[record]).unwrap();
+    world
+        .tick_until(worker, |worker| worker.registry().state().versions.len() == 2)
+        .unwrap();
+    worker.registry().state().rollout.is_some()
+}
+
+fn shares(world: &World) -> Vec<f64> {
+    world
+        .model_events()
+        .iter()
+        .filter_map(ModelEvent::rollout_share)
+        .collect()
+}
+
+#[test]
+fn a_challenger_is_rolled_out_in_steps_on_evidence_and_a_kill_repeats_no_step() {
+    let (world, mut worker) = staged();
+    assert!(
+        stage_second(&world, &mut worker),
+        "{:?}",
+        worker.registry().state().versions[1]
+    );
+    world
+        .tick_until(&mut worker, |worker| {
+            worker.registry().state().rollout.as_ref().unwrap().stage == 1
+        })
+        .unwrap();
+    // At ten percent nothing moves without figures.
+    for _ in 0..3 {
+        worker.tick().unwrap();
+    }
+    assert_eq!(shares(&world), [0.0, 0.1]);
+    let config = worker.config.clone();
+    let mut offset = 0;
+    for expected in [2, 3] {
+        worker.kill_after = Some(Durable::RolloutMoved);
+        worker.take(&figures(offset, 0.25)).unwrap();
+        worker.tick().unwrap_err();
+        drop(worker);
+        // The figures are delivered again to the next start.
+        worker = world.worker();
+        worker.config = config.clone();
+        worker.take(&figures(offset, 0.25)).unwrap();
+        world.settle(&mut worker).unwrap();
+        offset += 2;
+        let moved = worker
+            .registry()
+            .state()
+            .rollout
+            .as_ref()
+            .map_or(3, |rollout| rollout.stage);
+        assert_eq!(moved, expected);
+    }
+    assert_eq!(shares(&world), [0.0, 0.1, 0.5]);
+    let last = world.model_events().pop().unwrap();
+    assert_eq!(
+        (last.kind, last.version.0.as_str()),
+        (ModelEventKind::Promoted, "v000002")
+    );
+    assert_eq!(last.numbers["champion_ctr"], 0.2);
+    assert_eq!(worker.registry().state().champion().unwrap().0, "v000002");
+}
+
+#[test]
+fn a_challenger_that_is_bad_online_is_rolled_back_by_itself() {
+    let (world, mut worker) = staged();
+    assert!(stage_second(&world, &mut worker));
+    world
+        .tick_until(&mut worker, |worker| {
+            worker.registry().state().rollout.as_ref().unwrap().stage == 1
+        })
+        .unwrap();
+    worker.take(&figures(0, 0.05)).unwrap();
+    world.settle(&mut worker).unwrap();
+    let last = world.model_events().pop().unwrap();
+    assert_eq!(
+        (last.kind, last.version.0.as_str()),
+        (ModelEventKind::RolledBack, "v000001")
+    );
+    assert_eq!(last.previous.unwrap().0, "v000002");
+    assert!(last.reason.contains("ctr 0.0500"), "{}", last.reason);
+    let state = worker.registry().state();
+    assert_eq!(state.champion().unwrap().0, "v000001");
+    assert_eq!(state.find("v000002").unwrap().state, ModelState::Archived);
+}
+
+#[test]
+fn a_person_may_take_each_step_and_end_the_rollout() {
+    let (world, mut worker) = staged();
+    worker.config.rollout.min_stage_ms = 1_000_000;
+    assert!(stage_second(&world, &mut worker));
+    worker
+        .take(&[world.command("go", ModelAction::AdvanceRollout, None, 0)])
+        .unwrap();
+    worker.tick().unwrap();
+    assert_eq!(shares(&world), [0.0, 0.1]);
+    let stepped = world.model_events().pop().unwrap();
+    assert_eq!(stepped.command_id.as_deref(), Some("go"));
+    worker
+        .take(&[world.command("end", ModelAction::Rollback, None, 1)])
+        .unwrap();
+    worker.tick().unwrap();
+    assert!(worker.registry().state().rollout.is_none());
+    // And may promote what was archived, or name what does not exist.
+    worker
+        .take(&[
+            world.command("up", ModelAction::Promote, Some("v000002"), 2),
+            world.command("up?", ModelAction::Promote, Some("v000099"), 3),
+        ])
+        .unwrap();
+    worker.tick().unwrap();
+    assert_eq!(worker.registry().state().champion().unwrap().0, "v000002");
+    let events = world.model_events();
+    let last_two: Vec<_> = events.iter().rev().take(2).map(|event| event.kind).collect();
+    assert_eq!(
+        last_two,
+        [ModelEventKind::CommandRefused, ModelEventKind::Promoted]
+    );
 }

@@ -5,16 +5,19 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use marquee_schemas::{ModelEvent, ModelEventKind, ModelVersion, PartitionOffset, RetrainEvent};
+use marquee_schemas::{ModelEvent, ModelEventKind, ModelVersion, PartitionOffset, RetrainEvent, Topic};
 use serde::{Deserialize, Serialize};
 
 use super::RegistryError;
 use crate::gate::Decision;
+use crate::rollout::Rollout;
 
 /// Newest format that this build writes and reads.
-const FORMAT_VERSION: u32 = 1;
-/// Event ids remembered for deduplication. A retrain event is repeated, if at all, within moments.
+const FORMAT_VERSION: u32 = 2;
+/// Ids remembered for deduplication. A retrain event or command is repeated, if at all, within moments.
 pub(super) const HANDLED_KEPT: usize = 4096;
+/// Retrain events that wait under their own reasons; of further ones only the data they ask for is kept.
+pub(super) const PENDING_KEPT: usize = 64;
 /// Former champions remembered.
 pub(super) const LINEAGE_KEPT: usize = 64;
 
@@ -53,6 +56,11 @@ pub struct Entry {
     pub version: ModelVersion,
     /// Where it stands.
     pub state: ModelState,
+    /// Semantic version: the major number is the bundle format's, the minor one rises with hyperparameters or code, the
+    /// patch with data alone.
+    pub semver: String,
+    /// Digest of hyperparameters, seed and code revision.
+    pub recipe_sha256: String,
     /// Digest of its bundle, see [`crate::Bundle::sha256`].
     pub bundle_sha256: String,
     /// Whether the bundle's files were removed to save space.
@@ -77,8 +85,6 @@ pub struct Entry {
 pub struct RunInProgress {
     /// The events it answers.
     pub events: Vec<RetrainEvent>,
-    /// Partition of `retrain-events` → next offset once it is done.
-    pub next_offsets: BTreeMap<i32, i64>,
     /// The data, every partition named.
     pub offsets: Vec<PartitionOffset>,
     /// When it first began, ms.
@@ -96,13 +102,19 @@ pub struct Snapshot {
     pub versions: Vec<Entry>,
     /// Champions in the order in which they began to serve; the last one serves. A rollback removes it.
     pub lineage: Vec<ModelVersion>,
-    /// Partition of `retrain-events` → next offset to read.
-    pub next_offsets: BTreeMap<i32, i64>,
-    /// Newest retrain events that were answered, oldest first.
+    /// Topic → partition → next offset to read.
+    pub positions: BTreeMap<String, BTreeMap<i32, i64>>,
+    /// Newest retrain events and commands that were answered, oldest first.
     pub handled: VecDeque<String>,
+    /// Retrain events that wait for the training under way to end; the next one answers all of them.
+    #[serde(default)]
+    pub pending: Vec<RetrainEvent>,
     /// The training under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunInProgress>,
+    /// The rollout under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// Model events that the broker has not acknowledged yet, in order.
     pub outbox: Vec<ModelEvent>,
 }
@@ -125,6 +137,22 @@ impl Snapshot {
     #[must_use]
     pub fn previous(&self) -> Option<&ModelVersion> {
         self.lineage.iter().rev().nth(1)
+    }
+
+    /// The next record of a topic's partition that was not taken yet.
+    #[must_use]
+    pub fn position(&self, topic: Topic, partition: i32) -> Option<i64> {
+        self.positions.get(topic.name())?.get(&partition).copied()
+    }
+
+    /// Whether a retrain event or command was answered or waits to be.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        self.handled.iter().any(|handled| handled == id)
+            || self.pending.iter().any(|event| event.event_id == id)
+            || self
+                .run
+                .iter()
+                .any(|run| run.events.iter().any(|event| event.event_id == id))
     }
 
     /// The newest staged version.
@@ -196,6 +224,12 @@ pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, RegistryError> {
         detail: error.to_string(),
     };
     let envelope: Envelope = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if envelope.format_version < FORMAT_VERSION {
+        return Err(RegistryError::Damaged {
+            path: path.to_path_buf(),
+            detail: format!("format version {} is no longer read", envelope.format_version),
+        });
+    }
     if envelope.format_version > FORMAT_VERSION {
         return Err(RegistryError::NewerFormat {
             path: path.to_path_buf(),

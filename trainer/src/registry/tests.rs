@@ -9,12 +9,13 @@ fn decision(promoted: bool) -> Decision {
     Decision {
         promoted,
         verdict: if promoted {
-            Verdict::NotWorse
+            Verdict::Better
         } else {
             Verdict::NotProven
         },
         reason: "by the test".into(),
         numbers: [("ndcg@10".to_owned(), 0.25)].into(),
+        checks: Vec::new(),
     }
 }
 
@@ -27,6 +28,7 @@ fn add(registry: &mut Registry, promoted: bool) -> ModelVersion {
         bundle_sha256,
         decision: decision(promoted),
         reason: "manual: test".into(),
+        staged: false,
     };
     registry.finish(finished, 7).unwrap();
     version
@@ -164,12 +166,12 @@ fn a_damaged_or_newer_registry_is_refused() {
     let sound = fs::read_to_string(&path).unwrap();
     fs::write(
         &path,
-        sound.replace("\"format_version\": 1", "\"format_version\": 2"),
+        sound.replace("\"format_version\": 2", "\"format_version\": 3"),
     )
     .unwrap();
     assert!(matches!(
         open_read_only(dir.path()).unwrap_err(),
-        RegistryError::NewerFormat { found: 2, .. }
+        RegistryError::NewerFormat { found: 3, .. }
     ));
     fs::write(&path, &sound[..sound.len() / 2]).unwrap();
     assert!(matches!(
@@ -196,4 +198,31 @@ fn old_bundles_go_and_champion_and_previous_stay() {
         .collect();
     assert_eq!(kept, [true, false, true, false, true]);
     assert_eq!(registry.state().versions.len(), 5);
+}
+
+#[test]
+fn semantic_versions_tell_recipes_from_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut registry = Registry::open(dir.path()).unwrap();
+    add(&mut registry, true);
+    add(&mut registry, false);
+    let version = registry.state().next_version();
+    let (mut manifest, model, movies) = testing::model(&version.0, 600);
+    manifest.seed += 1;
+    let bundle_sha256 = registry.store(&mut manifest, &model, &movies).unwrap();
+    let finished = Finished {
+        manifest,
+        bundle_sha256,
+        decision: decision(true),
+        reason: "another recipe".into(),
+        staged: false,
+    };
+    registry.finish(finished, 7).unwrap();
+    let versions: Vec<&str> = registry
+        .state()
+        .versions
+        .iter()
+        .map(|entry| entry.semver.as_str())
+        .collect();
+    assert_eq!(versions, ["1.0.0", "1.0.1", "1.1.0"]);
 }

@@ -1,17 +1,20 @@
 //! The single writer.
 
-use std::collections::BTreeMap;
+mod life;
+mod runs;
+
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use marquee_runtime::bus::{Outgoing, Publisher};
-use marquee_schemas::{ModelEvent, ModelEventKind, ModelVersion, Movie, RetrainEvent, SchemaVersion};
+use marquee_schemas::{ModelEvent, ModelVersion, Movie};
 
-use super::state::{self, Entry, HANDLED_KEPT, LINEAGE_KEPT, ModelState, RunInProgress, Snapshot, Step};
+use super::state::{self, Snapshot};
 use super::{LOCK, RegistryError, STATE, load, models_dir, orphans};
 use crate::bundle::{self, Bundle, Manifest};
 use crate::durable;
-use crate::gate::Decision;
+
+pub(crate) use runs::{Finished, Intake};
 
 /// The registry, locked for writing until it is dropped.
 #[derive(Debug)]
@@ -20,15 +23,6 @@ pub struct Registry {
     state: Snapshot,
     /// Holds the lock.
     _lock: File,
-}
-
-/// How a run ended well: a stored bundle and the gate's answer.
-#[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) manifest: Manifest,
-    pub(crate) bundle_sha256: String,
-    pub(crate) decision: Decision,
-    pub(crate) reason: String,
 }
 
 impl Registry {
@@ -111,46 +105,15 @@ impl Registry {
     /// # Errors
     /// As [`super::promote`].
     pub fn promote(&mut self, name: &str, reason: &str, now_ms: i64) -> Result<ModelEvent, RegistryError> {
-        let entry = self.state.find(name)?;
-        let version = entry.version.clone();
-        if self.state.champion() == Some(&version) {
-            return Err(RegistryError::Refused(format!(
-                "{version} is the champion already"
-            )));
-        }
-        load(&self.dir, entry)?;
-        self.change(|registry| {
-            let numbers = registry.state.find(&version.0)?.metrics.clone();
-            registry.crown(&version, reason, numbers, None, now_ms)
-        })
+        self.change(|registry| registry.crown_by_hand(name, reason, now_ms))
     }
 
-    /// Lets the previous champion serve again.
+    /// Ends the rollout under way, or, without one, lets the previous champion serve again.
     ///
     /// # Errors
     /// As [`super::rollback`].
     pub fn rollback(&mut self, reason: &str, now_ms: i64) -> Result<ModelEvent, RegistryError> {
-        let previous =
-            self.state.previous().cloned().ok_or_else(|| {
-                RegistryError::Refused("there is no previous champion to return to".to_owned())
-            })?;
-        load(&self.dir, self.state.find(&previous.0)?)?;
-        self.change(|registry| {
-            let old = registry.state.lineage.pop();
-            if let Some(old) = &old {
-                let replaced = format!("rolled back to {previous}: {reason}");
-                registry.step(old, None, ModelState::Archived, &replaced, now_ms);
-            }
-            let event = registry.event(&previous, ModelEventKind::RolledBack, reason, now_ms)?;
-            let kind = Some(ModelEventKind::RolledBack);
-            registry.step(&previous, kind, ModelState::Production, reason, now_ms);
-            let event = ModelEvent {
-                previous: old,
-                ..event
-            };
-            registry.state.outbox.push(event.clone());
-            Ok(event)
-        })
+        self.change(|registry| registry.return_to_previous(reason, now_ms))
     }
 
     /// Sends what the outbox holds, in order, waiting for the broker until `give_up` says otherwise, and empties it.
@@ -179,31 +142,6 @@ impl Registry {
         })
     }
 
-    /// Remembers that records of `retrain-events` need no work.
-    pub(crate) fn skip_to(&mut self, next_offsets: &BTreeMap<i32, i64>) -> Result<(), RegistryError> {
-        self.change(|registry| {
-            registry.state.next_offsets.extend(next_offsets);
-            Ok(())
-        })
-    }
-
-    pub(crate) fn begin(&mut self, run: RunInProgress) -> Result<(), RegistryError> {
-        self.change(|registry| {
-            registry.state.run = Some(run);
-            Ok(())
-        })
-    }
-
-    /// Takes back the count of an attempt that ended because the service was told to stop.
-    pub(crate) fn interrupted(&mut self) -> Result<(), RegistryError> {
-        self.change(|registry| {
-            if let Some(run) = &mut registry.state.run {
-                run.attempts = run.attempts.saturating_sub(1);
-            }
-            Ok(())
-        })
-    }
-
     /// Writes the bundle; nobody knows of it until [`Registry::finish`].
     pub(crate) fn store(
         &self,
@@ -214,89 +152,14 @@ impl Registry {
         bundle::publish(&models_dir(&self.dir), manifest, model, movies)
     }
 
-    /// Ends the run in progress with a model: version, aliases, position and events change in one step.
-    pub(crate) fn finish(&mut self, finished: Finished, now_ms: i64) -> Result<(), RegistryError> {
-        let Finished {
-            manifest,
-            bundle_sha256,
-            decision,
-            reason,
-        } = finished;
-        self.change(|registry| {
-            let events = registry.close_run();
-            let version = manifest.version.clone();
-            let first_id = events.first().map(|event| event.event_id.clone());
-            registry.state.last_ordinal = version.ordinal().unwrap_or(registry.state.last_ordinal + 1);
-            registry.state.versions.push(Entry {
-                version: version.clone(),
-                state: ModelState::None,
-                bundle_sha256,
-                pruned: false,
-                created_at_ms: manifest.created_at_ms,
-                offsets: manifest.offsets,
-                metrics: manifest.metrics.clone(),
-                decision: decision.clone(),
-                retrain_event_ids: events.into_iter().map(|event| event.event_id).collect(),
-                steps: Vec::new(),
-            });
-            let trained = ModelEvent {
-                numbers: manifest.metrics,
-                retrain_event_id: first_id.clone(),
-                ..registry.event(&version, ModelEventKind::Trained, &reason, now_ms)?
-            };
-            registry.state.outbox.push(trained);
-            let kind = Some(ModelEventKind::Trained);
-            registry.step(&version, kind, ModelState::None, &reason, now_ms);
-            if decision.promoted {
-                registry.crown(&version, &decision.reason, decision.numbers, first_id, now_ms)?;
-            } else {
-                let rejected = ModelEvent {
-                    numbers: decision.numbers,
-                    retrain_event_id: first_id,
-                    ..registry.event(&version, ModelEventKind::Rejected, &decision.reason, now_ms)?
-                };
-                registry.state.outbox.push(rejected);
-                let kind = Some(ModelEventKind::Rejected);
-                registry.step(&version, kind, ModelState::Archived, &decision.reason, now_ms);
-            }
-            Ok(())
-        })
-    }
-
-    /// Ends the run in progress, or events that never became one, without a model.
-    pub(crate) fn fail(
-        &mut self,
-        events: &[RetrainEvent],
-        reason: &str,
-        now_ms: i64,
-    ) -> Result<(), RegistryError> {
-        self.change(|registry| {
-            let run = registry.state.run.as_ref();
-            let offsets = run.map(|run| run.offsets.clone()).unwrap_or_default();
-            registry.close_run();
-            for event in events {
-                registry.state.outbox.push(ModelEvent {
-                    schema_version: SchemaVersion,
-                    event_id: format!("{}/failed/{}", registry.state.next_version(), event.event_id),
-                    version: registry.state.next_version(),
-                    kind: ModelEventKind::Failed,
-                    reason: reason.to_owned(),
-                    bundle_uri: None,
-                    bundle_sha256: None,
-                    offsets: offsets.clone(),
-                    numbers: BTreeMap::new(),
-                    retrain_event_id: Some(event.event_id.clone()),
-                    previous: registry.state.champion().cloned(),
-                    at_ms: now_ms,
-                });
-            }
-            Ok(())
-        })
-    }
-
-    /// Removes the files of all but the `keep` newest versions, champion and previous excepted. Entries stay.
+    /// Removes the files of all but the `keep` newest versions; champion, previous and whatever is being rolled out
+    /// excepted. Entries stay.
     pub(crate) fn prune(&mut self, keep: usize) -> Result<(), RegistryError> {
-        let spared = [self.state.champion().cloned(), self.state.previous().cloned()];
+        let spared = [
+            self.state.champion().cloned(),
+            self.state.previous().cloned(),
+            self.state.challenger().cloned(),
+        ];
         let old: Vec<ModelVersion> = self
             .state
             .versions
@@ -325,103 +188,6 @@ impl Registry {
             }
         }
         Ok(())
-    }
-
-    fn close_run(&mut self) -> Vec<RetrainEvent> {
-        let Some(run) = self.state.run.take() else {
-            return Vec::new();
-        };
-        self.state.next_offsets.extend(run.next_offsets);
-        for event in &run.events {
-            self.state.handled.push_back(event.event_id.clone());
-        }
-        while self.state.handled.len() > HANDLED_KEPT {
-            self.state.handled.pop_front();
-        }
-        run.events
-    }
-
-    /// Puts `version` at the end of the lineage.
-    fn crown(
-        &mut self,
-        version: &ModelVersion,
-        reason: &str,
-        numbers: BTreeMap<String, f64>,
-        retrain_event_id: Option<String>,
-        now_ms: i64,
-    ) -> Result<ModelEvent, RegistryError> {
-        let previous = self.state.champion().cloned();
-        if let Some(previous) = &previous {
-            let replaced = format!("replaced by {version}");
-            self.step(previous, None, ModelState::Archived, &replaced, now_ms);
-        }
-        let event = ModelEvent {
-            numbers,
-            retrain_event_id,
-            previous,
-            ..self.event(version, ModelEventKind::Promoted, reason, now_ms)?
-        };
-        let kind = Some(ModelEventKind::Promoted);
-        self.step(version, kind, ModelState::Production, reason, now_ms);
-        self.state.lineage.push(version.clone());
-        let surplus = self.state.lineage.len().saturating_sub(LINEAGE_KEPT);
-        self.state.lineage.drain(..surplus);
-        self.state.outbox.push(event.clone());
-        Ok(event)
-    }
-
-    fn step(
-        &mut self,
-        version: &ModelVersion,
-        kind: Option<ModelEventKind>,
-        state: ModelState,
-        reason: &str,
-        at_ms: i64,
-    ) {
-        if let Some(entry) = self.state.find_mut(version) {
-            entry.state = state;
-            entry.steps.push(Step {
-                kind,
-                state,
-                at_ms,
-                reason: reason.to_owned(),
-            });
-        }
-    }
-
-    /// An event about a stored version. Its id counts how often this step was taken before.
-    fn event(
-        &self,
-        version: &ModelVersion,
-        kind: ModelEventKind,
-        reason: &str,
-        at_ms: i64,
-    ) -> Result<ModelEvent, RegistryError> {
-        let entry = self.state.find(&version.0)?;
-        let before = entry.steps.iter().filter(|step| step.kind == Some(kind)).count();
-        let name = serde_json::to_value(kind)
-            .ok()
-            .and_then(|value| value.as_str().map(str::to_owned))
-            .unwrap_or_default();
-        let event_id = if before == 0 {
-            format!("{version}/{name}")
-        } else {
-            format!("{version}/{name}/{}", before + 1)
-        };
-        Ok(ModelEvent {
-            schema_version: SchemaVersion,
-            event_id,
-            version: version.clone(),
-            kind,
-            reason: reason.to_owned(),
-            bundle_uri: Some(models_dir(&self.dir).join(&version.0).display().to_string()),
-            bundle_sha256: Some(entry.bundle_sha256.clone()),
-            offsets: entry.offsets.clone(),
-            numbers: BTreeMap::new(),
-            retrain_event_id: None,
-            previous: self.state.champion().cloned(),
-            at_ms,
-        })
     }
 
     /// Applies a change and makes it durable; if either fails, nothing has changed.

@@ -1,9 +1,9 @@
 //! Which interactions are held out.
 
 use marquee_models::live::Interaction;
-use marquee_schemas::Topic;
+use marquee_schemas::{PartitionOffset, Topic};
 
-use crate::bundle::{Bundle, Split};
+use crate::bundle::Split;
 use crate::snapshot::{Snapshot, bounds_of};
 
 /// Interactions divided into what is learned from and what is asked for, both ordered by time.
@@ -13,59 +13,72 @@ pub struct Holdout {
     pub train: Vec<Interaction>,
     /// Asked for.
     pub test: Vec<Interaction>,
-    /// Name of the rule, see [`Split::rule`].
-    pub rule: &'static str,
+    /// How they were divided; with the snapshot it gives the same holdout again.
+    pub split: Split,
 }
+
+/// The rule without a champion.
+const TIME: &str = "time";
+/// The rule with one.
+const UNSEEN: &str = "unseen_by_champion";
 
 impl Holdout {
-    pub(super) fn describe(&self) -> Split {
-        Split {
-            rule: self.rule.to_owned(),
-            train: self.train.len() as u64,
-            test: self.test.len() as u64,
-            test_from_ms: self.test.first().map(|event| event.time_ms),
+    /// Divides a snapshot by the rule of the [module](crate::run): `learned` are the champion's offsets, `share` the
+    /// most that may be held out.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot, learned: Option<&[PartitionOffset]>, share: f64) -> Self {
+        let all = &snapshot.interactions;
+        let most = (all.len() as f64 * share).round() as usize;
+        let (train, test): (Vec<_>, Vec<_>) = match learned {
+            None => {
+                // Interactions of one moment are never torn apart: their order means nothing.
+                let boundary = all.len().saturating_sub(most);
+                let cut = all.get(boundary).map_or(all.len(), |first| {
+                    all.partition_point(|event| event.time_ms < first.time_ms)
+                });
+                (all[..cut].to_vec(), all[cut..].to_vec())
+            }
+            Some(learned) => {
+                let learned = bounds_of(learned, Topic::Interactions);
+                let unseen: Vec<usize> = (0..all.len())
+                    .filter(|&index| {
+                        let (partition, offset) = snapshot.origins[index];
+                        learned.get(&partition).is_none_or(|&end| offset >= end)
+                    })
+                    .collect();
+                let count = most.min(unseen.len().div_ceil(2));
+                let mut held_out = vec![false; all.len()];
+                for &index in &unseen[unseen.len() - count..] {
+                    held_out[index] = true;
+                }
+                let pick = |wanted: bool| {
+                    let of_side = all
+                        .iter()
+                        .zip(&held_out)
+                        .filter(move |&(_, &held)| held == wanted);
+                    of_side.map(|(event, _)| *event).collect()
+                };
+                (pick(false), pick(true))
+            }
+        };
+        Self {
+            split: Split {
+                rule: if learned.is_some() { UNSEEN } else { TIME }.to_owned(),
+                share,
+                learned: learned.unwrap_or_default().to_vec(),
+                train: train.len() as u64,
+                test: test.len() as u64,
+                test_from_ms: test.first().map(|event| event.time_ms),
+            },
+            train,
+            test,
         }
     }
-}
 
-/// Divides a snapshot by the rule of the [module](crate::run).
-pub(super) fn hold_out(snapshot: &Snapshot, champion: Option<&Bundle>, share: f64) -> Holdout {
-    let all = &snapshot.interactions;
-    let most = (all.len() as f64 * share).round() as usize;
-    let Some(champion) = champion else {
-        // Interactions of one moment are never torn apart: their order means nothing.
-        let boundary = all.len().saturating_sub(most);
-        let cut = all.get(boundary).map_or(all.len(), |first| {
-            all.partition_point(|event| event.time_ms < first.time_ms)
-        });
-        return Holdout {
-            train: all[..cut].to_vec(),
-            test: all[cut..].to_vec(),
-            rule: "time",
-        };
-    };
-    let learned = bounds_of(&champion.manifest.offsets, Topic::Interactions);
-    let unseen: Vec<usize> = (0..all.len())
-        .filter(|&index| {
-            let (partition, offset) = snapshot.origins[index];
-            learned.get(&partition).is_none_or(|&end| offset >= end)
-        })
-        .collect();
-    let count = most.min(unseen.len().div_ceil(2));
-    let mut held_out = vec![false; all.len()];
-    for &index in &unseen[unseen.len() - count..] {
-        held_out[index] = true;
-    }
-    let pick = |wanted: bool| {
-        all.iter()
-            .zip(&held_out)
-            .filter(|&(_, &held)| held == wanted)
-            .map(|(event, _)| *event)
-            .collect()
-    };
-    Holdout {
-        train: pick(false),
-        test: pick(true),
-        rule: "unseen_by_champion",
+    /// Divides a snapshot again as a manifest says it was divided.
+    #[must_use]
+    pub fn again(snapshot: &Snapshot, split: &Split) -> Self {
+        let learned = (split.rule == UNSEEN).then_some(split.learned.as_slice());
+        Self::of(snapshot, learned, split.share)
     }
 }

@@ -53,7 +53,7 @@ fn the_same_snapshot_gives_the_same_bytes_whatever_the_threads() {
 fn nothing_that_the_champion_learned_from_is_held_out() {
     let champion = champion_of(900);
     let snapshot = snapshot(1200);
-    let holdout = split::hold_out(&snapshot, Some(&champion), 0.15);
+    let holdout = Holdout::of(&snapshot, Some(&champion.manifest.offsets), 0.15);
     assert_eq!(holdout.test.len(), 150);
     assert_eq!(holdout.train.len() + holdout.test.len(), 1200);
     assert!(
@@ -64,7 +64,7 @@ fn nothing_that_the_champion_learned_from_is_held_out() {
     );
     assert!(holdout.train.is_sorted_by_key(|event| event.time_ms));
     // No new data: nothing to compare on.
-    let same = split::hold_out(&snapshot_of_champion(), Some(&champion), 0.15);
+    let same = Holdout::of(&snapshot_of_champion(), Some(&champion.manifest.offsets), 0.15);
     assert!(same.test.is_empty());
 }
 
@@ -81,9 +81,9 @@ fn interactions_of_one_moment_stay_on_one_side_of_the_time_split() {
     for event in &mut snapshot.interactions[95..] {
         event.time_ms = 10_000_000;
     }
-    let holdout = split::hold_out(&snapshot, None, 0.15);
+    let holdout = Holdout::of(&snapshot, None, 0.15);
     assert_eq!(holdout.train.len(), 80);
-    assert_eq!(holdout.describe().test_from_ms, Some(9_000_000));
+    assert_eq!(holdout.split.test_from_ms, Some(9_000_000));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_challenger_is_compared_on_the_same_users_and_the_numbers_say_so() {
     let trained = train(&snapshot(1200), Some(&champion), &settings(), &Unwatched).unwrap();
     let numbers = &trained.decision.numbers;
     assert_eq!(numbers["n"], numbers["champion_n"]);
-    assert!(numbers.contains_key("difference_ndcg@10"), "{numbers:?}");
+    assert!(numbers.contains_key("gain"), "{numbers:?}");
     assert_eq!(trained.split.rule, "unseen_by_champion");
 }
 
@@ -121,5 +121,28 @@ fn a_run_that_is_told_to_stop_ends_at_the_next_stage() {
     ] {
         let error = train(&snapshot(600), None, &settings(), &Until(stage)).unwrap_err();
         assert_eq!(error, RunError::Cancelled);
+    }
+}
+
+#[test]
+fn a_manifest_gives_the_same_bytes_again_also_where_a_champion_shaped_the_split() {
+    for (champion, n) in [(None, 900), (Some(champion_of(600)), 1200)] {
+        let snapshot = snapshot(n);
+        let settings = settings();
+        let trained = train(&snapshot, champion.as_ref(), &settings, &Unwatched).unwrap();
+        let (mut manifest, _, _) = testing::model("v000002", 600);
+        manifest.offsets = snapshot.offsets.clone();
+        manifest.split = trained.split.clone();
+        manifest.seed = settings.seed;
+        manifest.params = settings.params.clone();
+        // As it was stored and read.
+        let stored = serde_json::to_vec(&manifest).unwrap();
+        let manifest: Manifest = serde_json::from_slice(&stored).unwrap();
+        assert_eq!(
+            reproduce(&snapshot, &manifest, 2).unwrap(),
+            trained.model,
+            "{:?}",
+            manifest.split
+        );
     }
 }

@@ -10,6 +10,7 @@ use marquee_schemas::{Movie, Offset, PartitionOffset, Topic};
 
 use super::cache::{Cache, Cached};
 use super::{CatalogueFold, Row, Rows, Snapshot};
+use crate::Bundle;
 
 /// Reads snapshots; blocks, so it belongs on a thread of its own.
 #[derive(Debug, Clone)]
@@ -79,6 +80,17 @@ impl SnapshotReader {
         let rows = self.rows(&bounds_of(offsets, Topic::Interactions), &stop)?;
         let movies = self.movies(&bounds_of(offsets, Topic::Movies), &stop)?;
         Ok(Snapshot::assemble(rows, movies, offsets.to_vec()))
+    }
+
+    /// Reads the data of a bundle again. Its catalogue comes from the bundle: `movies` is compacted, so its offsets do
+    /// not name a catalogue for ever.
+    ///
+    /// # Errors
+    /// As [`SnapshotReader::read`].
+    pub fn read_again(&self, bundle: &Bundle, stop: impl Fn() -> bool) -> Result<Snapshot, BusError> {
+        let offsets = &bundle.manifest.offsets;
+        let rows = self.rows(&bounds_of(offsets, Topic::Interactions), &stop)?;
+        Ok(Snapshot::assemble(rows, bundle.movies.clone(), offsets.clone()))
     }
 
     /// The catalogue as of these offsets.

@@ -1,147 +1,12 @@
-//! The service over a Kafka protocol endpoint: librdkafka's own mock, which lives in this process.
+//! The service over a Kafka protocol endpoint.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests too")]
-
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
+use marquee_runtime::ManualClock;
 use marquee_runtime::bus::Outgoing;
-use marquee_runtime::{Bus, BusConfig, ManualClock};
-use marquee_schemas::{
-    Interaction, Kind, ModelEvent, ModelEventKind, Movie, MovieId, Offset, PartitionOffset, SchemaVersion,
-    Topic, UserId,
-};
+use marquee_schemas::{ModelEventKind, Offset, PartitionOffset, Topic};
 use marquee_trainer::snapshot::SnapshotReader;
-use marquee_trainer::{Bundle, Config, Service, manual_retrain_event, registry};
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
-use tokio_util::sync::CancellationToken;
+use marquee_trainer::{Bundle, manual_retrain_event, registry};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Stage {
-    _cluster: MockCluster<'static, DefaultProducerContext>,
-    bus: Bus,
-    dir: tempfile::TempDir,
-}
-
-fn stage() -> Stage {
-    let cluster = MockCluster::new(1).unwrap();
-    for (topic, partitions) in [
-        (Topic::Interactions, 2),
-        (Topic::Movies, 1),
-        (Topic::RetrainEvents, 1),
-        (Topic::ModelEvents, 1),
-        (Topic::DeadLetters, 1),
-    ] {
-        cluster.create_topic(topic.name(), partitions, 1).unwrap();
-    }
-    Stage {
-        bus: Bus::new(BusConfig::for_brokers(cluster.bootstrap_servers())),
-        _cluster: cluster,
-        dir: tempfile::tempdir().unwrap(),
-    }
-}
-
-fn rating(n: u64) -> Interaction {
-    let user = n % 30 + 1;
-    Interaction {
-        schema_version: SchemaVersion,
-        event_id: format!("e{n}"),
-        user_id: UserId(user),
-        movie_id: Some(MovieId(((n / 30 + user * 3) % 100) as u32 + 1)),
-        kind: Kind::Rating,
-        rating: Some(if n.is_multiple_of(4) { 2.0 } else { 5.0 }),
-        genres: Vec::new(),
-        timestamp: 1_000_000 + n as i64 * 60_000,
-        session_id: None,
-        request_id: None,
-        source: None,
-    }
-}
-
-impl Stage {
-    fn config(&self) -> Config {
-        Config {
-            registry_dir: self.dir.path().join("registry"),
-            cache_dir: self.dir.path().join("cache"),
-            threads: 1,
-            ..Config::default()
-        }
-    }
-
-    async fn publish(&self, records: Vec<Outgoing>) {
-        let publisher = self.bus.publisher("test").unwrap();
-        publisher.publish_all(&records).await.unwrap();
-    }
-
-    async fn publish_ratings(&self, from: u64, to: u64) {
-        self.publish((from..to).map(|n| Outgoing::of(&rating(n))).collect())
-            .await;
-    }
-
-    async fn publish_movies(&self) {
-        let movies = (1..=100).map(|id| {
-            Outgoing::of(&Movie {
-                schema_version: SchemaVersion,
-                movie_id: MovieId(id),
-                title: format!("Movie {id}"),
-                year: None,
-                genres: vec!["Drama".into()],
-                imdb_id: None,
-                tmdb_id: None,
-            })
-        });
-        self.publish(movies.collect()).await;
-    }
-
-    fn start(
-        &self,
-    ) -> (
-        tokio::task::JoinHandle<Result<(), marquee_trainer::Error>>,
-        CancellationToken,
-    ) {
-        let token = CancellationToken::new();
-        let service = Service::new(self.config(), self.bus.clone(), Arc::new(ManualClock::at(42)));
-        (tokio::spawn(service.run(token.clone())), token)
-    }
-
-    async fn events(&self, enough: impl Fn(&[ModelEvent]) -> bool) -> Vec<ModelEvent> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let bus = self.bus.clone();
-            let events = tokio::task::spawn_blocking(move || {
-                let mut events: Vec<ModelEvent> = Vec::new();
-                let nowhere = Default::default();
-                bus.read_range(Topic::ModelEvents, &nowhere, &nowhere, |record| {
-                    events.push(marquee_schemas::decode(
-                        record.value.as_deref().unwrap_or_default(),
-                    )?);
-                    Ok::<_, marquee_schemas::DecodeError>(())
-                })
-                .unwrap();
-                events
-            })
-            .await
-            .unwrap();
-            if enough(&events) {
-                return events;
-            }
-            assert!(Instant::now() < deadline, "only {events:#?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    async fn snapshot(&self, offsets: Vec<PartitionOffset>) -> marquee_trainer::snapshot::Snapshot {
-        let reader = SnapshotReader::new(self.bus.clone(), self.config().cache_dir);
-        tokio::task::spawn_blocking(move || {
-            let offsets = reader.pin(&offsets).unwrap();
-            reader.read(&offsets, || false).unwrap()
-        })
-        .await
-        .unwrap()
-    }
-}
+use crate::stage::stage;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retrain_event_becomes_a_champion_and_a_restart_does_not_repeat_it() {
@@ -231,7 +96,7 @@ async fn a_cache_of_another_log_is_recognised_and_dropped() {
     stage.publish_movies().await;
     stage.publish_ratings(0, 300).await;
     stage.snapshot(Vec::new()).await;
-    let other = self::stage();
+    let other = crate::stage::stage();
     other.publish_movies().await;
     other.publish_ratings(1000, 1400).await;
     let reader = SnapshotReader::new(other.bus.clone(), stage.config().cache_dir);

@@ -1,0 +1,14 @@
+//! `marquee demo`: stories that run by themselves on real data.
+
+mod load;
+mod retraining;
+
+use anyhow::Result;
+
+use crate::cli::{Common, DemoArgs, DemoStory};
+
+pub(crate) async fn run(common: &Common, args: DemoArgs) -> Result<()> {
+    match args.story {
+        DemoStory::Retraining(args) => retraining::run(common, args).await,
+    }
+}

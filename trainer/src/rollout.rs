@@ -1,0 +1,277 @@
+//! From shadow to everybody, in steps, on evidence.
+//!
+//! A challenger that passes the gate serves first nobody (the shadow stage: recommenders score it on the side), then
+//! 10% of the users, then 50%, then all; who belongs to a share is the recommenders' sticky hash. Each step is a
+//! `rollout_step` of `model-events`; the end is `promoted` or `rolled_back`.
+//!
+//! The evidence are the figures of [`marquee_schemas::online`] in `quality-metrics`, of both models, in windows that
+//! lie wholly inside the present stage, so that both arms met the same days and hours. Whenever new figures arrive
+//! there are three answers:
+//! - *roll back*: a figure is worse with confidence: clicks or hits below the champion's, or errors, fallbacks or
+//!   latency above it by more than the configured margin;
+//! - *advance*: the stage has lasted long enough, at least one of clicks and hits was measured on enough requests of
+//!   either model, and every one that was is confidently no worse than the margin allows;
+//! - *wait*: anything else. Too little evidence never promotes.
+//!
+//! In the shadow nobody is served and there may be nothing to measure: that stage passes with its time, unless what was
+//! measured speaks against it. A person may take each step, or end the rollout, at any time by a model command.
+
+mod evidence;
+
+use std::collections::BTreeMap;
+
+use marquee_schemas::{ModelVersion, QualityMetric, online};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use evidence::Difference;
+pub use evidence::Evidence;
+
+/// Shares of the users by stage; behind the last comes the promotion.
+pub const SHARES: [f64; 3] = [0.0, 0.1, 0.5];
+
+/// When a rollout goes on and when it ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutConfig {
+    /// Whether challengers that pass the gate are rolled out in steps; otherwise they serve everybody at once. Steps
+    /// need online figures, and so somebody who asks for lists and answers them.
+    pub enabled: bool,
+    /// Shortest stay in a stage, ms.
+    pub min_stage_ms: i64,
+    /// Fewest requests of either model behind a figure that counts.
+    pub min_requests: u64,
+    /// Largest tolerated relative loss in clicks or hits.
+    pub max_relative_loss: f64,
+    /// Largest tolerated relative growth of the 95th percentile of latency.
+    pub max_latency_growth: f64,
+    /// Largest tolerated growth of the share of failed requests, absolute.
+    pub max_error_growth: f64,
+    /// Largest tolerated growth of the share of lists that are not personal, absolute.
+    pub max_fallback_growth: f64,
+    /// Standard errors that make a difference certain. Figures are looked at whenever they arrive, so this is more
+    /// than the usual 1.96.
+    pub certainty: f64,
+}
+
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            min_stage_ms: 10 * 60 * 1000,
+            min_requests: 200,
+            max_relative_loss: 0.10,
+            max_latency_growth: 0.25,
+            max_error_growth: 0.01,
+            max_fallback_growth: 0.05,
+            certainty: 2.576,
+        }
+    }
+}
+
+impl RolloutConfig {
+    /// # Errors
+    /// [`Error::Config`] naming the first setting outside its domain.
+    pub fn check(&self) -> Result<(), Error> {
+        let shares = [
+            ("rollout.max_relative_loss", self.max_relative_loss),
+            ("rollout.max_latency_growth", self.max_latency_growth),
+            ("rollout.max_error_growth", self.max_error_growth),
+            ("rollout.max_fallback_growth", self.max_fallback_growth),
+            ("rollout.certainty", self.certainty),
+            ("rollout.min_stage_ms", self.min_stage_ms as f64),
+        ];
+        match shares
+            .into_iter()
+            .find(|(_, value)| !(value.is_finite() && *value >= 0.0))
+        {
+            Some((key, _)) => Err(Error::Config {
+                key,
+                detail: "must be a number that is not negative".to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A rollout under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The challenger.
+    pub version: ModelVersion,
+    /// Whom it is measured against.
+    pub champion: ModelVersion,
+    /// Index into [`SHARES`].
+    pub stage: usize,
+    /// When the stage began, ms.
+    pub since_ms: i64,
+    /// What was measured in this stage.
+    pub evidence: Evidence,
+}
+
+/// What the evidence says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// On to the next step.
+    Advance,
+    /// The champion serves everybody again.
+    RollBack,
+    /// Not enough to say.
+    Wait,
+}
+
+/// An answer with its grounds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// What to do.
+    pub answer: Answer,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// The figures of both models, by metric: `ctr`, `champion_ctr`, `ctr_requests`, ...
+    pub numbers: BTreeMap<String, f64>,
+}
+
+/// How a figure is read.
+enum Reading {
+    /// More is better; the relative loss is bounded.
+    Benefit,
+    /// Less is better; the absolute growth is bounded.
+    Share(f64),
+    /// Less is better; the relative growth is bounded.
+    Relative(f64),
+}
+
+impl Rollout {
+    /// A rollout at its shadow stage.
+    #[must_use]
+    pub fn begin(version: ModelVersion, champion: ModelVersion, now_ms: i64) -> Self {
+        Self {
+            version,
+            champion,
+            stage: 0,
+            since_ms: now_ms,
+            evidence: Evidence::default(),
+        }
+    }
+
+    /// Enters the next stage; `false` if this was the last.
+    pub(crate) fn next_stage(&mut self, now_ms: i64) -> bool {
+        if self.stage + 1 >= SHARES.len() {
+            return false;
+        }
+        self.stage += 1;
+        self.since_ms = now_ms;
+        self.evidence = Evidence::default();
+        true
+    }
+
+    /// Takes a figure, if it is about one of the two models in the present stage.
+    pub(crate) fn observe(&mut self, figure: &QualityMetric) {
+        if figure.scope != "model" || figure.window_start_ms < self.since_ms {
+            return;
+        }
+        if figure.model_version.as_ref() == Some(&self.version) {
+            self.evidence.add(figure, false);
+        } else if figure.model_version.as_ref() == Some(&self.champion) {
+            self.evidence.add(figure, true);
+        }
+    }
+
+    /// What the evidence says at `now_ms`.
+    #[must_use]
+    pub fn judge(&self, config: &RolloutConfig, now_ms: i64) -> Judgement {
+        let mut numbers = BTreeMap::new();
+        let mut against = Vec::new();
+        let mut doubts = Vec::new();
+        let mut backed = Vec::new();
+        for (name, reading) in [
+            (online::CTR, Reading::Benefit),
+            (online::HIT_RATE, Reading::Benefit),
+            (online::ERROR_RATE, Reading::Share(config.max_error_growth)),
+            (online::FALLBACK_RATE, Reading::Share(config.max_fallback_growth)),
+            (
+                online::LATENCY_P95_MS,
+                Reading::Relative(config.max_latency_growth),
+            ),
+        ] {
+            let Some(difference) = self.evidence.difference(name, config.min_requests) else {
+                continue;
+            };
+            numbers.insert(name.to_owned(), difference.challenger);
+            numbers.insert(format!("champion_{name}"), difference.champion);
+            numbers.insert(format!("{name}_requests"), difference.challenger_n as f64);
+            let told = difference.told(name);
+            match verdict_of(&difference, &reading, config) {
+                (Answer::RollBack, _) => against.push(told),
+                (Answer::Wait, _) => doubts.push(told),
+                (Answer::Advance, true) => backed.push(told),
+                (Answer::Advance, false) => {}
+            }
+        }
+        let lasted = now_ms - self.since_ms >= config.min_stage_ms;
+        let shadow = SHARES[self.stage.min(SHARES.len() - 1)] == 0.0;
+        let (answer, reason) = if !against.is_empty() {
+            (Answer::RollBack, against.join("; "))
+        } else if !lasted {
+            (Answer::Wait, "the stage has not lasted long enough".to_owned())
+        } else if !doubts.is_empty() {
+            (Answer::Wait, format!("inconclusive: {}", doubts.join("; ")))
+        } else if !backed.is_empty() {
+            (Answer::Advance, backed.join("; "))
+        } else if shadow {
+            (
+                Answer::Advance,
+                "nothing measured in the shadow speaks against it".to_owned(),
+            )
+        } else {
+            (
+                Answer::Wait,
+                format!(
+                    "neither clicks nor hits were measured on {} requests of either model",
+                    config.min_requests
+                ),
+            )
+        };
+        Judgement {
+            answer,
+            reason,
+            numbers,
+        }
+    }
+}
+
+/// What one figure says, and whether it is a benefit.
+fn verdict_of(difference: &Difference, reading: &Reading, config: &RolloutConfig) -> (Answer, bool) {
+    let margin = config.certainty * difference.standard_error;
+    let change = difference.challenger - difference.champion;
+    match *reading {
+        Reading::Benefit => {
+            let tolerated = config.max_relative_loss * difference.champion;
+            let answer = if change + margin < 0.0 {
+                Answer::RollBack
+            } else if change - margin >= -tolerated {
+                Answer::Advance
+            } else {
+                Answer::Wait
+            };
+            (answer, true)
+        }
+        Reading::Share(tolerated) => (guard(change, margin, tolerated), false),
+        Reading::Relative(tolerated) => (guard(change, margin, tolerated * difference.champion), false),
+    }
+}
+
+/// Growth beyond the tolerated one: certain rolls back, possible waits.
+fn guard(change: f64, margin: f64, tolerated: f64) -> Answer {
+    if change <= tolerated {
+        Answer::Advance
+    } else if change - margin > 0.0 {
+        Answer::RollBack
+    } else {
+        Answer::Wait
+    }
+}
+
+#[cfg(test)]
+mod tests;
