@@ -18,7 +18,8 @@ mod table;
 
 pub use config::{CompactionConfig, Config, EvaluationConfig, FlushConfig};
 pub use error::Error;
-pub use evaluation::{Estimate, EvaluationOptions, ModelEvaluation, evaluate};
+pub use evaluation::{Evaluation, EvaluationOptions, ModelComparison, Slice, SliceEvaluation, evaluate};
+pub use marquee_statistics::Estimate;
 pub use service::Service;
 pub use sink::SinkCounts;
 pub use sql::{Format, QueryResult, SqlEngine, SqlError, SqlOptions};
