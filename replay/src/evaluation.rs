@@ -30,13 +30,14 @@ use std::sync::Arc;
 use datafusion::prelude::SessionContext;
 use marquee_statistics::Estimate;
 
+pub(crate) use attribution::By;
 pub(crate) use chunk::{Chunk, load_chunk, stretches};
-pub(crate) use load::text_at;
+pub(crate) use list::List;
+pub(crate) use load::{misshapen, text_at};
 pub(crate) use schedule::{Schedule, Window};
-pub(crate) use tally::ndcg;
+pub(crate) use tally::{Outcome, cluster_of, ndcg};
 
-use list::List;
-use tally::{Figure, Outcome, Tally, difference};
+use tally::{Figure, Tally, difference};
 
 use crate::error::Error;
 use crate::lake::manifests;
@@ -266,7 +267,10 @@ pub(crate) async fn for_each_chunk(
     mut with: impl FnMut(Chunk),
 ) -> Result<(), Error> {
     for (from, to) in stretches(from_ms, to_ms, window_ms, &spans(lake_dir)?) {
-        let chunk = with_session(lake_dir, async |context| load_chunk(context, from, to, window_ms).await).await?;
+        let chunk = with_session(lake_dir, async |context| {
+            load_chunk(context, from, to, window_ms).await
+        })
+        .await?;
         with(chunk);
     }
     Ok(())
@@ -292,6 +296,9 @@ pub async fn evaluate(
             .sum(),
     };
     let window = options.attribution_window_ms.max(0);
-    for_each_chunk(lake_dir, from_ms, to_ms, window, |chunk| evaluation.add(&chunk, &options)).await?;
+    for_each_chunk(lake_dir, from_ms, to_ms, window, |chunk| {
+        evaluation.add(&chunk, &options)
+    })
+    .await?;
     Ok(evaluation)
 }

@@ -16,6 +16,8 @@ mod session;
 mod views;
 
 #[cfg(test)]
+mod slt;
+#[cfg(test)]
 mod tests;
 
 pub use documentation::{ColumnDoc, TableDoc, documentation};

@@ -115,6 +115,7 @@ fn config(lake: &Path) -> Config {
         ..Config::default()
     };
     config.flush.max_age_ms = 200;
+    config.http.listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     config
 }
 
@@ -332,7 +333,10 @@ async fn what_was_served_is_evaluated_once_its_window_is_over_and_never_twice() 
     // Three figures of all lists, and the same of the cold ones, which all of them are. Nothing reports clicks.
     assert_eq!(found.len(), 6);
     assert_eq!(found[0].name, "next_interaction_hit_rate@10");
-    assert_eq!((found[0].population.as_str(), found[3].population.as_str()), ("all", "cold"));
+    assert_eq!(
+        (found[0].population.as_str(), found[3].population.as_str()),
+        ("all", "cold")
+    );
     assert_eq!((found[0].value, found[0].n), (0.5, 20));
     assert_eq!(
         (found[0].window_start_ms, found[0].window_end_ms),

@@ -67,7 +67,10 @@ pub(crate) fn attribute(lists: &[List], answers: &[Answer], window_ms: i64) -> V
         let start =
             of_user.partition_point(|&at| lists[at].time_ms < answer.time_ms.saturating_sub(window_ms));
         let open = of_user.get(start..end)?;
-        let touched = open.iter().rev().find(|&&at| lists[at].rank_of(answer.movie_id).is_some());
+        let touched = open
+            .iter()
+            .rev()
+            .find(|&&at| lists[at].rank_of(answer.movie_id).is_some());
         match touched {
             Some(&at) => Some((at, By::LastTouch)),
             None => open.last().map(|&at| (at, By::LastList)),
@@ -134,7 +137,10 @@ mod tests {
         let answers = [answer("e", 5, 7, 10, Some("a")), answer("f", 1, 7, 10, None)];
         let got = attribute(&[anonymous], &answers, 1_000);
         assert_eq!(got.len(), 1);
-        assert_eq!((got[0].answer, got[0].by, got[0].rank), (0, By::RequestId, Some(0)));
+        assert_eq!(
+            (got[0].answer, got[0].by, got[0].rank),
+            (0, By::RequestId, Some(0))
+        );
     }
 
     #[test]

@@ -30,6 +30,11 @@ impl Chunk {
         (self.from_ms..self.to_ms).contains(&list.time_ms)
     }
 
+    /// End of the stretch, exclusive.
+    pub(crate) fn to_ms(&self) -> i64 {
+        self.to_ms
+    }
+
     /// The stretch's own lists with their places in `lists`.
     pub(crate) fn own_lists(&self) -> impl Iterator<Item = (usize, &List)> {
         self.lists.iter().enumerate().filter(|(_, list)| self.owns(list))
@@ -94,7 +99,11 @@ mod tests {
         let hour = CHUNK_MS;
         let of = |from, to, spans: &[(i64, i64)]| stretches(from, to, hour / 2, spans);
         assert_eq!(
-            of(10, 3 * hour + 5, &[(0, 20), (hour + 1, hour + 2), (2 * hour, 9 * hour)]),
+            of(
+                10,
+                3 * hour + 5,
+                &[(0, 20), (hour + 1, hour + 2), (2 * hour, 9 * hour)]
+            ),
             [
                 (10, hour),
                 (hour, 2 * hour),

@@ -26,6 +26,8 @@ pub(crate) struct List {
     pub(crate) arm: Option<Arc<str>>,
     pub(crate) feature_version: Option<u64>,
     pub(crate) candidates: u32,
+    /// Whether the client asked for filters or gave seeds.
+    pub(crate) is_restricted: bool,
     /// In order of rank.
     pub(crate) items: Vec<Shown>,
 }
@@ -70,6 +72,7 @@ pub(crate) mod testing {
             arm: None,
             feature_version: Some(1),
             candidates: 100,
+            is_restricted: false,
             items: movies
                 .iter()
                 .map(|&movie_id| Shown {

@@ -92,7 +92,7 @@ impl Names {
     }
 }
 
-const LIST_COLUMNS: [&str; 12] = [
+const LIST_COLUMNS: [&str; 14] = [
     "request_id",
     "user_id",
     "timestamp",
@@ -104,8 +104,13 @@ const LIST_COLUMNS: [&str; 12] = [
     "arm",
     "feature_version",
     "candidates",
+    "seeds",
+    "filters",
     "items",
 ];
+
+/// How a request without filters is stored.
+const NO_FILTERS: &str = "{}";
 
 /// Lists that were served in the period, each request once.
 pub(crate) async fn lists(
@@ -123,7 +128,14 @@ pub(crate) async fn lists(
         let times = columns.numbers::<TimestampMillisecondType>("timestamp")?;
         let versions = columns.numbers::<UInt64Type>("feature_version")?;
         let candidates = columns.numbers::<UInt32Type>("candidates")?;
-        let items = columns.column("items")?.as_list_opt::<i32>().ok_or_else(misshapen)?;
+        let seeds = columns
+            .column("seeds")?
+            .as_list_opt::<i32>()
+            .ok_or_else(misshapen)?;
+        let items = columns
+            .column("items")?
+            .as_list_opt::<i32>()
+            .ok_or_else(misshapen)?;
         for row in 0..batch.num_rows() {
             let request_id = columns.text("request_id", row)?.ok_or_else(misshapen)?;
             if !seen.insert(request_id.to_owned()) {
@@ -144,6 +156,8 @@ pub(crate) async fn lists(
                 arm: name("arm")?,
                 feature_version: versions.is_valid(row).then(|| versions.value(row)),
                 candidates: candidates.value(row),
+                is_restricted: !seeds.value(row).is_empty()
+                    || columns.text("filters", row)? != Some(NO_FILTERS),
                 items: shown(&items.value(row))?,
             });
         }
@@ -154,8 +168,12 @@ pub(crate) async fn lists(
 fn shown(items: &ArrayRef) -> Result<Vec<Shown>, DataFusionError> {
     let items = items.as_struct_opt().ok_or_else(misshapen)?;
     let column = |name: &str| items.column_by_name(name).ok_or_else(misshapen);
-    let movies = column("movie_id")?.as_primitive_opt::<UInt32Type>().ok_or_else(misshapen)?;
-    let ranks = column("rank")?.as_primitive_opt::<UInt32Type>().ok_or_else(misshapen)?;
+    let movies = column("movie_id")?
+        .as_primitive_opt::<UInt32Type>()
+        .ok_or_else(misshapen)?;
+    let ranks = column("rank")?
+        .as_primitive_opt::<UInt32Type>()
+        .ok_or_else(misshapen)?;
     let propensities = column("propensity")?
         .as_primitive_opt::<Float64Type>()
         .ok_or_else(misshapen)?;

@@ -37,34 +37,42 @@ pub(super) struct Tally {
 
 /// The movies by which one list was answered, with what is known of the acts.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     movies: BTreeSet<u32>,
     clicked: BTreeSet<u32>,
     first_ms: Option<i64>,
 }
 
 impl Outcome {
-    pub(super) fn add(&mut self, answer: &Answer, found: &Attribution) {
+    pub(crate) fn add(&mut self, answer: &Answer, found: &Attribution) {
         self.movies.insert(answer.movie_id);
         if answer.kind == Kind::Click && found.by == By::RequestId && found.rank.is_some() {
             self.clicked.insert(answer.movie_id);
         }
-        self.first_ms = Some(self.first_ms.map_or(answer.time_ms, |first| first.min(answer.time_ms)));
+        self.first_ms = Some(
+            self.first_ms
+                .map_or(answer.time_ms, |first| first.min(answer.time_ms)),
+        );
+    }
+
+    /// Whether anything answered the list.
+    pub(crate) fn is_answered(&self) -> bool {
+        !self.movies.is_empty()
     }
 
     /// Whether the movie at a position was taken up.
-    pub(super) fn took(&self, movie_id: u32) -> bool {
+    pub(crate) fn took(&self, movie_id: u32) -> bool {
         self.movies.contains(&movie_id)
     }
 
     /// Whether the movie at a position was clicked by a click that names the request.
-    pub(super) fn clicked(&self, movie_id: u32) -> bool {
+    pub(crate) fn clicked(&self, movie_id: u32) -> bool {
         self.clicked.contains(&movie_id)
     }
 }
 
 /// Anonymous lists are independent of one another.
-pub(super) fn cluster_of(list: &List) -> u64 {
+pub(crate) fn cluster_of(list: &List) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     list.user_id.unwrap_or_else(|| {
         let mut hasher = DefaultHasher::new();
@@ -98,7 +106,9 @@ impl Tally {
         user.precision += taken.len() as f64 / k.max(1) as f64;
         user.ndcg += ndcg(&taken, outcome.movies.len(), k);
         user.reciprocal_rank += taken.first().map_or(0.0, |&at| 1.0 / (at as f64 + 1.0));
-        let delay_ms = outcome.first_ms.map_or(0, |first| first.saturating_sub(list.time_ms).max(0));
+        let delay_ms = outcome
+            .first_ms
+            .map_or(0, |first| first.saturating_sub(list.time_ms).max(0));
         user.log_seconds += (delay_ms as f64 / 1_000.0).ln_1p();
         if user.positions.len() < first.len() {
             user.positions.resize(first.len(), (0.0, 0.0));
@@ -163,11 +173,20 @@ impl Tally {
 
     /// Share of the answered lists that were answered by the movie at each position.
     pub(super) fn by_position(&self) -> Vec<Estimate> {
-        let longest = self.users.values().map(|user| user.positions.len()).max().unwrap_or(0);
+        let longest = self
+            .users
+            .values()
+            .map(|user| user.positions.len())
+            .max()
+            .unwrap_or(0);
         (0..longest)
             .filter_map(|at| {
                 let of_users = self.users.values().filter_map(move |user| user.positions.get(at));
-                cluster::proportion(of_users.filter(|(shown, _)| *shown > 0.0).map(|&(shown, taken)| (taken, shown)))
+                cluster::proportion(
+                    of_users
+                        .filter(|(shown, _)| *shown > 0.0)
+                        .map(|&(shown, taken)| (taken, shown)),
+                )
             })
             .collect()
     }
@@ -222,7 +241,11 @@ pub(crate) fn ndcg(positions: &[usize], relevant: usize, k: usize) -> f64 {
     if ideal == 0.0 {
         return 0.0;
     }
-    let gain: f64 = positions.iter().filter(|&&at| at < k).map(|&at| discount(at)).sum();
+    let gain: f64 = positions
+        .iter()
+        .filter(|&&at| at < k)
+        .map(|&at| discount(at))
+        .sum();
     gain / ideal
 }
 
@@ -235,7 +258,11 @@ mod tests {
         let mut outcome = Outcome::default();
         for answer in answers {
             let rank = list.rank_of(answer.movie_id);
-            let by = if answer.request_id.is_some() { By::RequestId } else { By::LastTouch };
+            let by = if answer.request_id.is_some() {
+                By::RequestId
+            } else {
+                By::LastTouch
+            };
             outcome.add(
                 answer,
                 &Attribution {
@@ -266,11 +293,18 @@ mod tests {
             kind: Kind::Click,
             ..answer("e", 1, 8, 999, Some("a"))
         };
-        tally.add(&served, &outcome(&served, &[click, answer("f", 1, 5, 7_000, None)]), 2);
+        tally.add(
+            &served,
+            &outcome(&served, &[click, answer("f", 1, 5, 7_000, None)]),
+            2,
+        );
         let served = list("b", 2, 0, &[7, 8, 6]);
         tally.add(&served, &outcome(&served, &[]), 2);
         tally.censor();
-        assert_eq!((tally.lists, tally.answered, tally.censored, tally.users()), (2, 1, 1, 2));
+        assert_eq!(
+            (tally.lists, tally.answered, tally.censored, tally.users()),
+            (2, 1, 1, 2)
+        );
         assert_eq!(tally.distinct_movies(), 2);
         assert_eq!(tally.hit_rate().unwrap().value, 1.0);
         assert_eq!(tally.precision().unwrap().value, 0.5);
@@ -302,7 +336,11 @@ mod tests {
             for user in 0..200 {
                 let served = list("a", user + shift, 0, &[7]);
                 let movie = if hits(user) { 7 } else { 1 };
-                tally.add(&served, &outcome(&served, &[answer("e", user, movie, 1, None)]), 10);
+                tally.add(
+                    &served,
+                    &outcome(&served, &[answer("e", user, movie, 1, None)]),
+                    10,
+                );
             }
             tally
         };

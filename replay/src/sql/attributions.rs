@@ -140,8 +140,7 @@ impl PartitionStream for Joined {
     }
 
     fn execute(&self, task: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let context =
-            SessionContext::new_with_config_rt(task.session_config().clone(), task.runtime_env());
+        let context = SessionContext::new_with_config_rt(task.session_config().clone(), task.runtime_env());
         let tables = [
             (Table::RequestLogs, Arc::clone(&self.request_logs)),
             (Table::Interactions, Arc::clone(&self.interactions)),
@@ -215,8 +214,18 @@ fn batch(schema: &SchemaRef, chunk: &Chunk) -> Result<RecordBatch, ArrowError> {
         rank.append_option(found.rank.and_then(|rank| u32::try_from(rank).ok()));
         is_first.append_value(acted.insert((found.list, answer.movie_id)));
     }
-    let [mut request_id, mut endpoint, mut surface, mut model_version, mut policy, mut experiment, mut arm, mut event_id, mut kind, mut by] =
-        texts;
+    let [
+        mut request_id,
+        mut endpoint,
+        mut surface,
+        mut model_version,
+        mut policy,
+        mut experiment,
+        mut arm,
+        mut event_id,
+        mut kind,
+        mut by,
+    ] = texts;
     let columns: Vec<ArrayRef> = vec![
         Arc::new(request_id.finish()),
         Arc::new(time.finish()),
@@ -310,6 +319,9 @@ mod tests {
         assert_eq!(period(&[both, col("timestamp").lt(at(90))]), (5, 91));
         assert_eq!(period(&[at(7).lt(col("timestamp"))]), (7, i64::MAX));
         assert_eq!(period(&[col("date").eq(day(2))]), (2 * DAY_MS, 3 * DAY_MS));
-        assert_eq!(period(&[col("date").gt(day(2)).or(col("rank").eq(lit(1)))]), (0, i64::MAX));
+        assert_eq!(
+            period(&[col("date").gt(day(2)).or(col("rank").eq(lit(1)))]),
+            (0, i64::MAX)
+        );
     }
 }

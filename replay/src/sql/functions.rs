@@ -59,7 +59,11 @@ pub(super) fn aggregates() -> [AggregateUDF; 3] {
         )
     };
     [
-        of_ranks("ndcg", || Box::new(Ranks::new(|ranks| ndcg(&ranks.positions(), ranks.relevant, ranks.k)))),
+        of_ranks("ndcg", || {
+            Box::new(Ranks::new(|ranks| {
+                ndcg(&ranks.positions(), ranks.relevant, ranks.k)
+            }))
+        }),
         of_ranks("hit", || {
             Box::new(Ranks::new(|ranks| {
                 f64::from(u8::from(ranks.taken.iter().any(|&rank| rank < ranks.k)))
@@ -82,7 +86,7 @@ pub(super) fn scalars() -> [ScalarUDF; 1] {
         vec![DataType::Utf8, DataType::Utf8],
         DataType::UInt64,
         Volatility::Immutable,
-        Arc::new(|arguments| stage_us(arguments)),
+        Arc::new(stage_us),
     )]
 }
 
@@ -92,7 +96,9 @@ fn refuse(text: impl Into<String>) -> DataFusionError {
 
 /// Numbers as bytes and back, for states that travel between the phases of an aggregation.
 fn pack(numbers: &[u64]) -> ScalarValue {
-    ScalarValue::Binary(Some(numbers.iter().flat_map(|number| number.to_le_bytes()).collect()))
+    ScalarValue::Binary(Some(
+        numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+    ))
 }
 
 fn unpack(bytes: &[u8]) -> Vec<u64> {
@@ -136,14 +142,17 @@ impl Accumulator for Ranks {
             self.relevant += 1;
             if ranks.is_valid(row) {
                 let rank = usize::try_from(ranks.value(row));
-                self.taken.insert(rank.map_err(|_| refuse("a rank must not be negative"))?);
+                self.taken
+                    .insert(rank.map_err(|_| refuse("a rank must not be negative"))?);
             }
         }
         Ok(())
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Float64((self.relevant > 0).then(|| (self.value)(self))))
+        Ok(ScalarValue::Float64(
+            (self.relevant > 0).then(|| (self.value)(self)),
+        ))
     }
 
     fn size(&self) -> usize {
@@ -185,7 +194,10 @@ struct Percentile {
 impl Percentile {
     fn new() -> Result<Self> {
         let histogram = Histogram::new(3).map_err(|error| refuse(error.to_string()))?;
-        Ok(Self { histogram, p: f64::NAN })
+        Ok(Self {
+            histogram,
+            p: f64::NAN,
+        })
     }
 }
 
@@ -220,8 +232,8 @@ impl Accumulator for Percentile {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let value = (!self.histogram.is_empty())
-            .then(|| self.histogram.value_at_quantile(self.p) as f64 / SCALE);
+        let value =
+            (!self.histogram.is_empty()).then(|| self.histogram.value_at_quantile(self.p) as f64 / SCALE);
         Ok(ScalarValue::Float64(value))
     }
 

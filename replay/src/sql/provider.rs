@@ -85,7 +85,10 @@ impl LakeTable {
 
     /// First and last event time of each file and of each batch of newer rows.
     pub(super) fn spans(&self) -> Vec<(i64, i64)> {
-        let of_files = self.files.iter().filter_map(|(_, file)| Some((file.min_ms?, file.max_ms?)));
+        let of_files = self
+            .files
+            .iter()
+            .filter_map(|(_, file)| Some((file.min_ms?, file.max_ms?)));
         let of_rows = self.hot.iter().filter_map(|batch| {
             let times = batch
                 .column_by_name(self.table.time_column()?)?

@@ -94,11 +94,7 @@ pub fn mean(clusters: impl Iterator<Item = (f64, f64)>) -> Option<Estimate> {
 
 /// The mean of values that lie between `low` and `high`; each cluster gives its sum and its size. The interval is the
 /// normal one, cut at those ends.
-pub fn mean_within(
-    clusters: impl Iterator<Item = (f64, f64)>,
-    low: f64,
-    high: f64,
-) -> Option<Estimate> {
+pub fn mean_within(clusters: impl Iterator<Item = (f64, f64)>, low: f64, high: f64) -> Option<Estimate> {
     let ratio = ratio(clusters)?;
     let half = ratio
         .variance

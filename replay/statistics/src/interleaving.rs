@@ -142,7 +142,10 @@ mod tests {
                 preference.insert(on_a, on_b);
                 preference.decision()
             });
-            match decision.into_iter().find(|decision| *decision != Decision::Undecided) {
+            match decision
+                .into_iter()
+                .find(|decision| *decision != Decision::Undecided)
+            {
                 Some(Decision::Better) => better += 1,
                 Some(_) => worse += 1,
                 None => {}

@@ -216,7 +216,10 @@ mod tests {
         near(got.difference, 0.5);
         // Each arm: per-user ratios differ by 1/2, variance of the mean of two is 1/16.
         near(got.variance, 0.125);
-        assert_eq!(compare(&arm(&[user(1.0, 1.0, 0.0)]), &treatment, Covariate::Ignored), None);
+        assert_eq!(
+            compare(&arm(&[user(1.0, 1.0, 0.0)]), &treatment, Covariate::Ignored),
+            None
+        );
     }
 
     #[test]

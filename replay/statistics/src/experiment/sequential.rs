@@ -80,13 +80,16 @@ impl Sequential {
     #[must_use]
     pub fn p_value(&self, difference: f64, variance: f64) -> f64 {
         let sum = variance + self.mixture;
-        let log = 0.5 * (variance / sum).ln() + self.mixture * difference * difference / (2.0 * variance * sum);
+        let log =
+            0.5 * (variance / sum).ln() + self.mixture * difference * difference / (2.0 * variance * sum);
         (-log).exp().min(1.0)
     }
 
     /// Takes one more look. A decision, once made, stands.
     pub fn look(&mut self, comparison: &Comparison, users: (f64, f64)) -> Look {
-        let Comparison { difference, variance, .. } = *comparison;
+        let Comparison {
+            difference, variance, ..
+        } = *comparison;
         if users.0.min(users.1) >= self.least_users && variance > 0.0 && variance.is_finite() {
             let half = self.half_width(variance);
             self.interval.0 = self.interval.0.max(difference - half);
@@ -134,7 +137,8 @@ mod tests {
             let integral: f64 = (-4_000..=4_000)
                 .map(|i| {
                     let theta = f64::from(i) * step;
-                    let density = (-theta * theta / (2.0 * tau2)).exp() / (2.0 * std::f64::consts::PI * tau2).sqrt();
+                    let density =
+                        (-theta * theta / (2.0 * tau2)).exp() / (2.0 * std::f64::consts::PI * tau2).sqrt();
                     density * (theta * difference / variance - theta * theta / (2.0 * variance)).exp() * step
                 })
                 .sum();

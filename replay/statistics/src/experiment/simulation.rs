@@ -67,7 +67,12 @@ fn a_variant_that_is_better_by_a_quarter_is_found_and_not_mistaken() {
         .filter(|outcome| outcome.1 == Decision::Better)
         .map(|outcome| outcome.0)
         .collect();
-    assert!(outcomes.iter().flatten().all(|outcome| outcome.1 == Decision::Better));
+    assert!(
+        outcomes
+            .iter()
+            .flatten()
+            .all(|outcome| outcome.1 == Decision::Better)
+    );
     hours.sort_unstable();
     println!(
         "+25%: {} of {seeds} found within {HOURS} hours, median time to decision {:?} hours",

@@ -198,7 +198,10 @@ pub fn estimate(
         Estimator::Ips => whole(lists, |weight, list| weight * list.reward()),
         Estimator::Clipped(clip) => {
             let weights: Vec<f64> = lists.iter().map(|list| list.weight().min(clip)).collect();
-            let values = lists.iter().zip(&weights).map(|(list, weight)| weight * list.reward());
+            let values = lists
+                .iter()
+                .zip(&weights)
+                .map(|(list, weight)| weight * list.reward());
             (values.collect(), kish(&weights))
         }
         Estimator::DoublyRobust => whole(lists, |weight, list| {
@@ -270,7 +273,10 @@ fn enough(effective: f64, floors: Floors) -> Result<(), Refusal> {
 
 fn whole(lists: &[LoggedList], value: impl Fn(f64, &LoggedList) -> f64) -> (Vec<f64>, f64) {
     let weights: Vec<f64> = lists.iter().map(LoggedList::weight).collect();
-    let values = lists.iter().zip(&weights).map(|(list, &weight)| value(weight, list));
+    let values = lists
+        .iter()
+        .zip(&weights)
+        .map(|(list, &weight)| value(weight, list));
     (values.collect(), kish(&weights))
 }
 
@@ -354,7 +360,11 @@ fn normalised(
 fn in_proportion(effective: &[f64], earned: &[f64]) -> f64 {
     let total: f64 = earned.iter().sum();
     if total > 0.0 {
-        effective.iter().zip(earned).map(|(e, earned)| e * earned / total).sum()
+        effective
+            .iter()
+            .zip(earned)
+            .map(|(e, earned)| e * earned / total)
+            .sum()
     } else {
         effective.iter().copied().fold(f64::INFINITY, f64::min)
     }
@@ -450,7 +460,10 @@ mod tests {
         near(value(Estimator::Clipped(2.0)), (2.0 + 0.5 + 1.0) / 3.0);
         near(value(Estimator::Snips), 4.5 / 4.0);
         // Predicted 1/2 per list.
-        near(value(Estimator::DoublyRobust), 0.5 + (3.0 * 0.5 + 0.5 * 0.5 + 0.5 * 1.5) / 3.0);
+        near(
+            value(Estimator::DoublyRobust),
+            0.5 + (3.0 * 0.5 + 0.5 * 0.5 + 0.5 * 1.5) / 3.0,
+        );
         near(value(Estimator::Independent), (1.5 + 1.0 + 1.0 + 0.5) / 3.0);
         near(value(Estimator::Cascade), 2.5 / 3.0 + (0.5 + 0.5) / 4.0);
     }
@@ -472,7 +485,12 @@ mod tests {
             .map(|n| list(n, &[(0.5, 0.5, f64::from(u8::from(n % 4 == 0)))]))
             .collect();
         let naive = naive(&same).unwrap();
-        for estimator in [Estimator::Ips, Estimator::Snips, Estimator::Independent, Estimator::Cascade] {
+        for estimator in [
+            Estimator::Ips,
+            Estimator::Snips,
+            Estimator::Independent,
+            Estimator::Cascade,
+        ] {
             let got = estimate(estimator, &same, NO_FLOORS).unwrap();
             near(got.value, 0.25);
             near(got.interval.0, naive.interval.0);
@@ -485,13 +503,22 @@ mod tests {
         let of = |lists: &[LoggedList], floors| estimate(Estimator::Snips, lists, floors).unwrap_err();
         assert!(matches!(
             of(&lists(), Floors::default()),
-            Refusal::FewClusters { clusters: 3, floor: 30 }
+            Refusal::FewClusters {
+                clusters: 3,
+                floor: 30
+            }
         ));
-        let floors = Floors { effective: 2.0, ..NO_FLOORS };
+        let floors = Floors {
+            effective: 2.0,
+            ..NO_FLOORS
+        };
         assert!(matches!(of(&lists(), floors), Refusal::FewEffective { .. }));
         let mut uncovered = lists();
         uncovered[0].support = 0.1;
-        let floors = Floors { support: 0.95, ..NO_FLOORS };
+        let floors = Floors {
+            support: 0.95,
+            ..NO_FLOORS
+        };
         assert!(matches!(of(&uncovered, floors), Refusal::LittleSupport { .. }));
         for impossible in [0.0, -0.1, 1.1, f64::NAN] {
             let mut lists = lists();

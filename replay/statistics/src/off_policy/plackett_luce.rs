@@ -22,7 +22,8 @@ impl PlackettLuce {
     /// not above 0, and for scores that are not finite.
     #[must_use]
     pub fn new(scores: &[f64], temperature: f64) -> Option<Self> {
-        let usable = temperature > 0.0 && temperature.is_finite() && scores.iter().all(|score| score.is_finite());
+        let usable =
+            temperature > 0.0 && temperature.is_finite() && scores.iter().all(|score| score.is_finite());
         if scores.is_empty() || !usable {
             return None;
         }
@@ -144,11 +145,13 @@ mod tests {
             lists
                 .iter()
                 .flat_map(|list| {
-                    (0..n).filter(|candidate| !list.contains(candidate)).map(|candidate| {
-                        let mut longer = list.clone();
-                        longer.push(candidate);
-                        longer
-                    })
+                    (0..n)
+                        .filter(|candidate| !list.contains(candidate))
+                        .map(|candidate| {
+                            let mut longer = list.clone();
+                            longer.push(candidate);
+                            longer
+                        })
                 })
                 .collect()
         })

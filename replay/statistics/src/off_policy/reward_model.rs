@@ -42,9 +42,10 @@ impl RewardModel {
     }
 
     fn base(&self, position: usize) -> f64 {
-        self.by_position
-            .get(position)
-            .map_or(0.0, |(rewards, shown)| if *shown > 0.0 { rewards / shown } else { 0.0 })
+        self.by_position.get(position).map_or(
+            0.0,
+            |(rewards, shown)| if *shown > 0.0 { rewards / shown } else { 0.0 },
+        )
     }
 
     /// Expected reward of `movie` at `position` (from 0).

@@ -32,9 +32,14 @@ impl World {
             truth: 0.0,
         };
         for _ in 0..TYPES {
-            let attraction: Vec<f64> = (0..CANDIDATES).map(|_| 0.05 + 0.5 * rng.random::<f64>()).collect();
+            let attraction: Vec<f64> = (0..CANDIDATES)
+                .map(|_| 0.05 + 0.5 * rng.random::<f64>())
+                .collect();
             let scores = |sign: f64, rng: &mut ChaCha8Rng| -> Vec<f64> {
-                attraction.iter().map(|a| sign * 2.0 * a + 0.3 * rng.random::<f64>()).collect()
+                attraction
+                    .iter()
+                    .map(|a| sign * 2.0 * a + 0.3 * rng.random::<f64>())
+                    .collect()
             };
             let logging = PlackettLuce::new(&scores(-0.5, &mut rng), 1.0).unwrap();
             let target = PlackettLuce::new(&scores(1.0, &mut rng), 1.0).unwrap();
@@ -134,7 +139,10 @@ fn intervals_cover_the_truth_where_the_naive_estimate_misses_it() {
         naive_error += (got.value - world.truth).powi(2);
     }
     let root = |sum: f64| (sum / f64::from(u32::try_from(seeds).unwrap())).sqrt();
-    println!("truth {:.4}; of {seeds} intervals cover it, root mean squared error:", world.truth);
+    println!(
+        "truth {:.4}; of {seeds} intervals cover it, root mean squared error:",
+        world.truth
+    );
     println!("  {:<30} {naive_covered:>4}  {:.4}", "naive", root(naive_error));
     for ((estimator, covered), error) in estimators.iter().zip(covered).zip(errors) {
         println!("  {:<30} {covered:>4}  {:.4}", estimator.to_string(), root(error));
