@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use marquee_ingestor::Scenario;
 use marquee_ingestor::replay::Speed;
 use marquee_runtime::telemetry::LogFormat;
 
@@ -117,6 +118,8 @@ pub(crate) enum Command {
     WhatIf(WhatIfArgs),
     /// The arms of an experiment, looked at after every hour
     Experiment(ExperimentArgs),
+    /// Let users with a taste of their own answer the lists of a running instance
+    Simulate(SimulateArgs),
     /// One day as an HTML and a Markdown document with pictures
     Report(ReportArgs),
     /// Look at models, promote one, roll back
@@ -326,13 +329,13 @@ pub(crate) struct WhatIfArgs {
     #[arg(long, default_value_t = 5, value_name = "K")]
     pub(crate) k: usize,
 
-    /// Best-ranked movies that the drawn lists were drawn from, as the recommender was configured
-    #[arg(long, default_value_t = 50, value_name = "N")]
-    pub(crate) pool: usize,
+    /// Best-ranked movies that the drawn lists were drawn from; by default as the recommender is configured now
+    #[arg(long, value_name = "N")]
+    pub(crate) pool: Option<usize>,
 
-    /// How strongly the drawn lists kept the ranking, as the recommender was configured
-    #[arg(long, default_value_t = 1.5, value_name = "S")]
-    pub(crate) steepness: f64,
+    /// How strongly the drawn lists kept the ranking; by default as the recommender is configured now
+    #[arg(long, value_name = "S")]
+    pub(crate) steepness: Option<f64>,
 
     /// Weights above this are cut by the clipped estimator
     #[arg(long, default_value_t = 20.0, value_name = "W")]
@@ -380,6 +383,41 @@ fn arm_share(text: &str) -> Result<(String, f64), String> {
         Ok(share) if share > 0.0 && share < 1.0 => Ok((arm, share)),
         _ => Err("a share lies between 0 and 1".to_owned()),
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    #[command(flatten)]
+    pub(crate) dataset: DatasetArgs,
+
+    /// The instance's HTTP address; found in the state directory if not given
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    /// Sessions, of about three lists each
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub(crate) sessions: u64,
+
+    /// Sessions per second, at most
+    #[arg(long, default_value_t = 20.0, value_name = "N")]
+    pub(crate) rate: f64,
+
+    /// Simulated users
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub(crate) users: u64,
+
+    /// Entries of a list
+    #[arg(long, default_value_t = 10, value_name = "K")]
+    pub(crate) k: u32,
+
+    /// What changes: `steady`, `trend:GENRE:STARS:SESSIONS` (everyone likes a genre better after so many sessions), or
+    /// `shift:SHARE:SESSIONS` (a share of the users gets the taste of others)
+    #[arg(long, default_value = "steady", value_name = "SCENARIO")]
+    pub(crate) scenario: Scenario,
+
+    /// Everything that users do follows from it and from what they are served
+    #[arg(long, default_value_t = 42, value_name = "SEED")]
+    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]

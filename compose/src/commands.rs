@@ -12,6 +12,7 @@ pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod retrain;
 pub(crate) mod schemas;
+pub(crate) mod simulate;
 pub(crate) mod sql;
 pub(crate) mod triggers;
 pub(crate) mod tune;

@@ -53,6 +53,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Replay(args) => commands::replay::run(&common, args).await,
         Command::WhatIf(args) => commands::what_if::run(&common, args).await,
         Command::Experiment(args) => commands::experiment::run(&common, args).await,
+        Command::Simulate(args) => commands::simulate::run(&common, args).await,
         Command::Report(args) => commands::report::run(&common, args).await,
         Command::Models(args) => commands::models::run(&common, args).await,
         Command::Features(args) => commands::features::run(&common, args),

@@ -117,6 +117,7 @@ fn request(n: i64, total: i64, rng: &mut ChaCha8Rng) -> RequestLog {
             })
             .collect(),
         fallback_reason: rng.random_ratio(1, 30).then(|| "unknown_user".into()),
+        left_out: Vec::new(),
         latency_ms: f64::from(rank_us) / 1_000.0 + 0.05,
         stages: vec![StageLatency {
             stage: "rank".into(),

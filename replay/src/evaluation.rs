@@ -243,14 +243,17 @@ pub(crate) fn spans(lake_dir: &Path) -> Result<Vec<(i64, i64)>, Error> {
 }
 
 /// Does something with the lake's tables, anew if a file it was about to read has been merged away meanwhile.
-pub(crate) async fn with_session<T>(
+pub(crate) async fn with_session<T, F>(
     lake_dir: &Path,
-    work: impl AsyncFn(&SessionContext) -> Result<T, datafusion::common::DataFusionError>,
-) -> Result<T, Error> {
+    work: impl Fn(SessionContext) -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, datafusion::common::DataFusionError>>,
+{
     let mut attempt = 1;
     loop {
         let context = session(lake_dir, &SqlOptions::default()).await?;
-        match work(&context).await {
+        match work(context).await {
             Err(error) if attempt < ATTEMPTS && is_vanished_file(&error.to_string()) => attempt += 1,
             outcome => return outcome.map_err(|error| Error::Sql(SqlError::Execution(error.to_string()))),
         }
@@ -267,10 +270,8 @@ pub(crate) async fn for_each_chunk(
     mut with: impl FnMut(Chunk),
 ) -> Result<(), Error> {
     for (from, to) in stretches(from_ms, to_ms, window_ms, &spans(lake_dir)?) {
-        let chunk = with_session(lake_dir, async |context| {
-            load_chunk(context, from, to, window_ms).await
-        })
-        .await?;
+        let load = |context| async move { load_chunk(&context, from, to, window_ms).await };
+        let chunk = with_session(lake_dir, load).await?;
         with(chunk);
     }
     Ok(())

@@ -66,6 +66,7 @@ fn list(n: u64, user: u64, at: i64, version: u64, arm: Option<&str>) -> RequestL
             })
             .collect(),
         fallback_reason: (n % 10 == 0).then(|| "unknown_user".into()),
+        left_out: Vec::new(),
         latency_ms: 2.0,
         stages: vec![StageLatency {
             stage: "rank".into(),

@@ -49,6 +49,7 @@ fn log(n: i64) -> RawRecord {
             })
             .into(),
         fallback_reason: None,
+        left_out: Vec::new(),
         latency_ms: 1.25,
         stages: vec![],
     };

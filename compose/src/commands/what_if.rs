@@ -17,12 +17,13 @@ pub(crate) async fn run(common: &Common, args: WhatIfArgs) -> Result<()> {
         .as_deref()
         .map_or(Ok(i64::MAX / 2), time_ms)
         .context("--to")?;
+    let config = Config::load(common)?;
     let options = WhatIfOptions {
         k: args.k.max(1),
-        attribution_window_ms: Config::load(common)?.replay.evaluation.attribution_window_ms,
+        attribution_window_ms: config.replay.evaluation.attribution_window_ms,
         as_of_ms: SystemClock.now_ms(),
-        pool: args.pool,
-        steepness: args.steepness,
+        pool: args.pool.unwrap_or(config.recommender.explore.pool),
+        steepness: args.steepness.unwrap_or(config.recommender.explore.steepness),
         clip: args.clip,
         floors: Default::default(),
     };

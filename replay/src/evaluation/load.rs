@@ -11,7 +11,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::logical_expr::Expr;
 use datafusion::prelude::{SessionContext, col, lit};
-use marquee_schemas::Kind;
+use marquee_schemas::{Endpoint, Kind};
 
 use super::list::{Answer, List, Shown};
 
@@ -118,7 +118,10 @@ pub(crate) async fn lists(
     from_ms: i64,
     to_ms: i64,
 ) -> Result<Vec<List>, DataFusionError> {
-    let filter = between(from_ms, to_ms).and(col("status").eq(lit(200_u16)));
+    let filter = between(from_ms, to_ms)
+        .and(col("status").eq(lit(200_u16)))
+        // Nobody saw a shadow list.
+        .and(col("endpoint").not_eq(lit(Endpoint::Shadow.as_str())));
     let mut seen = HashSet::new();
     let mut names = Names::default();
     let mut lists = Vec::new();

@@ -36,7 +36,11 @@ pub(super) struct Past {
 
 impl Past {
     pub(super) async fn load(lake_dir: &Path, to_ms: i64) -> Result<Self, Error> {
-        with_session(lake_dir, async |context| Self::read(context, to_ms).await).await
+        with_session(
+            lake_dir,
+            |context| async move { Self::read(&context, to_ms).await },
+        )
+        .await
     }
 
     async fn read(context: &SessionContext, to_ms: i64) -> Result<Self, DataFusionError> {

@@ -182,6 +182,7 @@ impl World {
                 })
                 .collect(),
             fallback_reason: None,
+            left_out: Vec::new(),
             latency_ms: 1.0,
             stages: vec![],
         }));

@@ -57,6 +57,7 @@ fn list(
             })
             .collect(),
         fallback_reason: None,
+        left_out: Vec::new(),
         latency_ms: f64::from(n),
         stages: vec![StageLatency {
             stage: "rank".into(),

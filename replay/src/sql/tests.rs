@@ -167,7 +167,9 @@ async fn request_logs_read_back_equal_what_was_logged() {
         object.remove("schema_version");
         object.insert("kafka_partition".into(), 0.into());
         object.insert("kafka_offset".into(), offset.into());
-        object.entry("seeds").or_insert_with(|| serde_json::json!([]));
+        for list in ["seeds", "left_out"] {
+            object.entry(list).or_insert_with(|| serde_json::json!([]));
+        }
         for nested in ["filters", "stages"] {
             let text = object[nested].to_string();
             object.insert(nested.into(), text.into());
