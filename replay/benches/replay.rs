@@ -81,7 +81,7 @@ fn request(n: i64, total: i64, rng: &mut ChaCha8Rng) -> RequestLog {
         1 | 2 => Endpoint::Similar,
         _ => Endpoint::Recommend,
     };
-    let rank_us = rng.random_range(80..400);
+    let rank_us: u32 = rng.random_range(80..400);
     RequestLog {
         schema_version: SchemaVersion,
         request_id: format!(

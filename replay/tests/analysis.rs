@@ -44,13 +44,13 @@ fn list(n: u64, user: u64, at: i64, version: u64, arm: Option<&str>) -> RequestL
         endpoint: Endpoint::Recommend,
         status: 200,
         user_id: Some(UserId(user)),
-        surface: Some(if n % 2 == 0 { "home" } else { "detail" }.into()),
+        surface: Some(if n.is_multiple_of(2) { "home" } else { "detail" }.into()),
         model_version: Some(ModelVersion::from_ordinal(version)),
         policy: "ranked".into(),
         experiment: arm.map(|_| "trial".into()),
         arm: arm.map(Into::into),
         assignment_hash: None,
-        feature_version: (user % 3 != 0).then_some(5),
+        feature_version: (!user.is_multiple_of(3)).then_some(5),
         k: 10,
         candidates: 100,
         seeds: vec![],
@@ -65,7 +65,7 @@ fn list(n: u64, user: u64, at: i64, version: u64, arm: Option<&str>) -> RequestL
                 explored: false,
             })
             .collect(),
-        fallback_reason: (n % 10 == 0).then(|| "unknown_user".into()),
+        fallback_reason: n.is_multiple_of(10).then(|| "unknown_user".into()),
         left_out: Vec::new(),
         latency_ms: 2.0,
         stages: vec![StageLatency {
@@ -121,9 +121,9 @@ fn trial(dir: &Path, treatment: f64) {
     let (mut lists, mut acts) = (Vec::new(), Vec::new());
     let total = 12_000_u64;
     for n in 0..total {
-        let user = rng.random_range(0..1_500);
+        let user: u64 = rng.random_range(0..1_500);
         let at = MAY + i64::try_from(n).unwrap() * 20 * HOUR / i64::try_from(total).unwrap();
-        let arm = (at >= MAY + 4 * HOUR).then_some(if user % 2 == 0 { "control" } else { "b" });
+        let arm = (at >= MAY + 4 * HOUR).then_some(if user.is_multiple_of(2) { "control" } else { "b" });
         let version = if arm == Some("b") { 2 } else { 1 };
         let chance = if arm == Some("b") { treatment } else { 0.2 };
         let served = list(n, user, at, version, arm);
