@@ -39,11 +39,14 @@ struct Shared {
 
 /// The routes; queries still running when `stopping` is cancelled are stopped.
 pub(crate) fn router(engine: SqlEngine, config: &HttpConfig, stopping: CancellationToken) -> Router {
-    let shared = Arc::new(Shared {
+    routes(Arc::new(Shared {
         engine,
         running: Running::new(config.max_concurrent),
         stopping,
-    });
+    }))
+}
+
+fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/sql", post(query::answer))
         .route("/sql/tables", get(query::tables))

@@ -241,11 +241,11 @@ pub(crate) fn ndcg(positions: &[usize], relevant: usize, k: usize) -> f64 {
     if ideal == 0.0 {
         return 0.0;
     }
-    let gain: f64 = positions
+    // Folded from 0: the sum of nothing would be -0.
+    let gain = positions
         .iter()
         .filter(|&&at| at < k)
-        .map(|&at| discount(at))
-        .sum();
+        .fold(0.0, |gain, &at| gain + discount(at));
     gain / ideal
 }
 

@@ -56,6 +56,11 @@ impl Running {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Stops a query; false if none of this id runs.
     pub(super) fn cancel(&self, id: &str) -> bool {
         let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,8 +12,17 @@ const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 100000000000) a W
 
 struct World {
     _dir: tempfile::TempDir,
+    shared: Arc<Shared>,
     router: Router,
-    stopping: CancellationToken,
+}
+
+impl World {
+    /// Waits until so many queries run. Asking would take a place itself.
+    async fn running(&self, count: usize) {
+        while self.shared.running.count() != count {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 fn world(max_concurrent: usize, timeout_ms: u64) -> World {
@@ -22,16 +31,15 @@ fn world(max_concurrent: usize, timeout_ms: u64) -> World {
         timeout_ms,
         ..SqlOptions::default()
     };
-    let engine = SqlEngine::new(dir.path(), options).unwrap();
-    let config = HttpConfig {
-        max_concurrent,
-        ..HttpConfig::default()
-    };
-    let stopping = CancellationToken::new();
+    let shared = Arc::new(Shared {
+        engine: SqlEngine::new(dir.path(), options).unwrap(),
+        running: Running::new(max_concurrent),
+        stopping: CancellationToken::new(),
+    });
     World {
         _dir: dir,
-        router: router(engine, &config, stopping.clone()),
-        stopping,
+        router: routes(Arc::clone(&shared)),
+        shared,
     }
 }
 
@@ -147,26 +155,21 @@ async fn a_query_is_stopped_by_its_time_limit_by_its_client_and_by_the_service()
     };
     assert_eq!(cancel("a").await, StatusCode::NOT_FOUND);
     let first = start("a");
-    while ask(&world, "SELECT 1").await.0 != StatusCode::SERVICE_UNAVAILABLE {
-        tokio::task::yield_now().await;
-    }
+    world.running(1).await;
+    assert_eq!(ask(&world, "SELECT 1").await.0, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(cancel("a").await, StatusCode::NO_CONTENT);
     assert_eq!(first.await.unwrap().0, StatusCode::CONFLICT);
     assert_eq!(ask(&world, "SELECT 1").await.0, StatusCode::OK);
 
     // A client that goes away frees its place.
     let gone = start("b");
-    while ask(&world, "SELECT 1").await.0 != StatusCode::SERVICE_UNAVAILABLE {
-        tokio::task::yield_now().await;
-    }
+    world.running(1).await;
     gone.abort();
     assert!(gone.await.is_err());
-    assert_eq!(ask(&world, "SELECT 1").await.0, StatusCode::OK);
+    world.running(0).await;
 
     let last = start("c");
-    while ask(&world, "SELECT 1").await.0 != StatusCode::SERVICE_UNAVAILABLE {
-        tokio::task::yield_now().await;
-    }
-    world.stopping.cancel();
+    world.running(1).await;
+    world.shared.stopping.cancel();
     assert_eq!(last.await.unwrap().0, StatusCode::SERVICE_UNAVAILABLE);
 }

@@ -427,7 +427,7 @@ async fn a_mistake_is_answered_with_its_place_and_a_hint() {
     assert!(
         error
             .to_string()
-            .contains("request_logs, impressions, interactions"),
+            .contains("request_logs, impressions, attributions, interactions"),
         "{error}"
     );
 
