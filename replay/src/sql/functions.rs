@@ -232,8 +232,11 @@ impl Accumulator for Percentile {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let value =
-            (!self.histogram.is_empty()).then(|| self.histogram.value_at_quantile(self.p) as f64 / SCALE);
+        // The middle of the bar, so that the error has no direction.
+        let value = (!self.histogram.is_empty()).then(|| {
+            let bar = self.histogram.value_at_quantile(self.p);
+            self.histogram.median_equivalent(bar) as f64 / SCALE
+        });
         Ok(ScalarValue::Float64(value))
     }
 
