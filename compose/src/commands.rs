@@ -5,17 +5,21 @@ pub(crate) mod download;
 pub(crate) mod drift;
 pub(crate) mod e2e_check;
 pub(crate) mod evaluate;
+pub(crate) mod experiment;
 pub(crate) mod features;
 pub(crate) mod gate_rates;
 pub(crate) mod ingest;
 pub(crate) mod model_events;
 pub(crate) mod models;
 pub(crate) mod replay;
+pub(crate) mod report;
 pub(crate) mod retrain;
 pub(crate) mod schemas;
+pub(crate) mod simulate;
 pub(crate) mod sql;
 pub(crate) mod triggers;
 pub(crate) mod tune;
+pub(crate) mod what_if;
 
 use anyhow::Result;
 

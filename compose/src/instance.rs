@@ -108,6 +108,10 @@ impl StateDir {
         self.0.join("ingest.json")
     }
 
+    pub(crate) fn reports(&self) -> PathBuf {
+        self.0.join("reports")
+    }
+
     fn lock_file(&self, part: Part) -> PathBuf {
         self.0.join(format!("{}.lock", part.name()))
     }

@@ -61,7 +61,8 @@ pub(crate) async fn start(
         }
         ServiceName::Replay => {
             let token = supervisor.token(Stage::Pipeline);
-            let service = marquee_replay::Service::new(config.replay.clone(), bus.clone(), clock);
+            let mut service = marquee_replay::Service::new(config.replay.clone(), bus.clone(), clock);
+            service.bind().await?;
             supervisor.spawn("replay", Stage::Pipeline, async move {
                 service.run(token).await.map_err(ServiceError::from)
             });

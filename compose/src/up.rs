@@ -98,6 +98,10 @@ impl Ground {
 pub(crate) async fn up(common: &Common, args: UpArgs) -> Result<()> {
     let mut ground = Ground::new(common, &Part::ALL, |config| {
         if let Some(listen) = args.listen {
+            if listen.port() == 0 {
+                // Whoever wants any free port for one listener wants no fixed one for the other.
+                config.replay.http.listen.set_port(0);
+            }
             config.recommender.listen = listen.to_string();
         }
         config.broker.listen = args.kafka_listen.unwrap_or(config.broker.listen);

@@ -10,6 +10,7 @@ pub mod download;
 mod error;
 pub mod gateway;
 pub mod replay;
+pub mod simulator;
 mod sink;
 pub mod synthetic;
 
@@ -18,5 +19,6 @@ pub use download::{DownloadConfig, Downloader};
 pub use error::Error;
 pub use gateway::{Gateway, GatewayConfig};
 pub use replay::{Progress, ReplayConfig, Replayer, Shift, Speed};
+pub use simulator::{Scenario, Simulator, SimulatorConfig};
 pub use sink::{Acknowledgement, Sink};
 pub use synthetic::SyntheticConfig;

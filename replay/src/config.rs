@@ -1,8 +1,11 @@
 //! Settings of the replay service.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::sql::SqlOptions;
 
 /// Settings of the replay service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,8 +17,12 @@ pub struct Config {
     pub flush: FlushConfig,
     /// When small files are merged.
     pub compaction: CompactionConfig,
+    /// How long rows are kept.
+    pub retention: RetentionConfig,
     /// The regular evaluation of what was served.
     pub evaluation: EvaluationConfig,
+    /// SQL over HTTP.
+    pub http: HttpConfig,
 }
 
 impl Default for Config {
@@ -24,7 +31,9 @@ impl Default for Config {
             lake_dir: PathBuf::from(".marquee/lake"),
             flush: FlushConfig::default(),
             compaction: CompactionConfig::default(),
+            retention: RetentionConfig::default(),
             evaluation: EvaluationConfig::default(),
+            http: HttpConfig::default(),
         }
     }
 }
@@ -74,6 +83,48 @@ impl Default for CompactionConfig {
     }
 }
 
+/// How long rows are kept, by their event time. Files go as a whole, once their newest row is too old.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// Days for which `request_logs` and `quality_metrics` are kept, at least 7; 0 keeps them for ever. Interactions,
+    /// models and movies are always kept: every model is named by them.
+    pub days: u32,
+}
+
+/// The shortest retention: a week of lists can always be asked about.
+const LEAST_RETENTION_DAYS: u32 = 7;
+
+/// SQL over HTTP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Whether `POST /sql` is served.
+    pub enabled: bool,
+    /// Where; there is no authentication, so anything but a loopback address belongs behind a proxy. Port 0 chooses a
+    /// free one.
+    pub listen: SocketAddr,
+    /// Queries at once; another one is refused with 503.
+    pub max_concurrent: usize,
+    /// Limits of a query.
+    pub limits: SqlOptions,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            max_concurrent: 4,
+            limits: SqlOptions {
+                memory_limit_bytes: 512 * 1024 * 1024,
+                max_result_rows: 100_000,
+                ..SqlOptions::default()
+            },
+        }
+    }
+}
+
 /// The regular evaluation of what was served.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -119,6 +170,10 @@ impl Config {
                 "flush.max_dates",
                 i64::try_from(self.flush.max_dates).unwrap_or(i64::MAX),
             ),
+            (
+                "http.max_concurrent",
+                i64::try_from(self.http.max_concurrent).unwrap_or(i64::MAX),
+            ),
             ("evaluation.every_ms", self.evaluation.every_ms),
             (
                 "evaluation.attribution_window_ms",
@@ -129,6 +184,11 @@ impl Config {
             if value < 1 {
                 return Err(format!("replay.{name} must be at least 1"));
             }
+        }
+        if self.retention.days != 0 && self.retention.days < LEAST_RETENTION_DAYS {
+            return Err(format!(
+                "replay.retention.days must be 0 (for ever) or at least {LEAST_RETENTION_DAYS}"
+            ));
         }
         if self.evaluation.enabled && self.evaluation.delay_ms < self.flush.max_age_ms {
             return Err(format!(
@@ -150,6 +210,15 @@ mod tests {
         let error = serde_json::from_str::<Config>(r#"{"flush":{"max_row":1}}"#).unwrap_err();
         assert!(error.to_string().contains("max_row"), "{error}");
         assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_retention_of_less_than_a_week_is_refused() {
+        let mut config = Config::default();
+        config.retention.days = 6;
+        assert!(config.check().unwrap_err().contains("retention.days"));
+        config.retention.days = 7;
+        assert_eq!(config.check(), Ok(()));
     }
 
     #[test]

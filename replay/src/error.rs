@@ -23,6 +23,14 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The address for SQL cannot be listened on: choose another.
+    #[error("listening on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The system's answer.
+        source: std::io::Error,
+    },
     /// Another process writes to this lake.
     #[error("another process is writing to the lake {0}")]
     Locked(PathBuf),
@@ -44,6 +52,12 @@ pub enum Error {
     /// The bus failed.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// A bundle cannot be had from the registry.
+    #[error(transparent)]
+    Registry(#[from] marquee_trainer::RegistryError),
+    /// A model refuses what it is given.
+    #[error(transparent)]
+    Model(#[from] marquee_models::Error),
     /// A query of the evaluation failed.
     #[error(transparent)]
     Sql(#[from] crate::sql::SqlError),

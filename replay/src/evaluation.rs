@@ -1,35 +1,48 @@
-//! What became of the served lists: the next-interaction hit rate and NDCG of each model.
+//! What became of the served lists.
 //!
 //! **Which interactions answer a list.** Those of kinds that make history, dislikes excepted, of the list's user, at
 //! most the attribution window after it (event time). Each answers one list: the one whose `request_id` it names;
 //! else the user's latest list that contains its movie (last touch); else the user's latest list, which thereby
-//! missed. A repeated `event_id` and a repeated movie count once.
+//! missed. A repeated `event_id`, and a repeated act on the same movie of the same list, count once. A list younger
+//! than the window may still be answered: it is *censored*, that is counted and left out.
 //!
-//! **What is measured.** Among the lists that were answered at all, the share with at least one of the answered
-//! movies among the first k (hit rate), and NDCG over the first k with the answered movies as relevant. Users need
-//! not have seen the list: where nothing reports clicks this says how well the list foretold what they did next,
-//! which is why it is called the *next-interaction* hit rate and not a click-through rate.
+//! **What is measured.** Among the lists that were answered at all: the share with an answered movie among the first k
+//! (hit rate), precision, NDCG and reciprocal rank over the first k with the answered movies as relevant, the share
+//! answered by the movie at each position, and the time to the first answer. Users need not have seen the list: where
+//! nothing reports clicks this says how well the list foretold what they did next, which is why it is called the
+//! *next-interaction* hit rate. A click-through rate (clicked items over shown items, over all lists) is given only
+//! where clicks name the lists that they answer.
 //!
-//! **Intervals** (95%) treat a user's lists as one cluster: linearised ratio estimator for the variance (Cochran,
-//! *Sampling Techniques*, 3rd ed., section 6.3), then Wilson's score interval on the effective sample size for the
-//! hit rate, and the normal interval for NDCG.
+//! **Intervals** (95%) treat a user's lists as one cluster, see [`marquee_statistics::cluster`].
 
 mod attribution;
-mod estimate;
+mod chunk;
+mod list;
 mod load;
 mod schedule;
+mod tally;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
-pub use estimate::Estimate;
+use datafusion::prelude::SessionContext;
+use marquee_statistics::Estimate;
+
+pub(crate) use attribution::By;
+pub(crate) use chunk::{Chunk, load_chunk, stretches};
+pub(crate) use list::List;
+pub(crate) use load::{misshapen, text_at};
 pub(crate) use schedule::{Schedule, Window};
+pub(crate) use tally::{Outcome, cluster_of, ndcg};
 
-use attribution::{Answer, List, attribute, ndcg};
-use estimate::{mean, proportion};
+use tally::{Figure, Tally, difference};
 
 use crate::error::Error;
-use crate::sql::{ATTEMPTS, SqlOptions, is_vanished_file, session};
+use crate::lake::manifests;
+use crate::sql::{ATTEMPTS, SqlError, SqlOptions, is_vanished_file, session};
+use crate::table::Table;
 
 /// How an evaluation is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +51,8 @@ pub struct EvaluationOptions {
     pub k: usize,
     /// How long after a list an interaction may answer it, ms of event time.
     pub attribution_window_ms: i64,
+    /// The moment at which the evaluation is made, ms: lists whose window is not over by then are censored.
+    pub as_of_ms: i64,
 }
 
 impl Default for EvaluationOptions {
@@ -45,47 +60,225 @@ impl Default for EvaluationOptions {
         Self {
             k: 10,
             attribution_window_ms: 30 * 60 * 1000,
+            as_of_ms: i64::MAX,
         }
     }
 }
 
-/// The outcome of one model's lists.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModelEvaluation {
-    /// The model; `None` for lists served before the first one.
-    pub model_version: Option<String>,
-    /// Lists served in the period.
-    pub lists: u64,
-    /// Those among them that an interaction answered.
-    pub answered: u64,
-    /// Users who got lists.
-    pub users: u64,
-    /// Share of the answered lists with an answered movie among the first k; `None` without an answered list.
-    pub hit_rate: Option<Estimate>,
-    /// Mean NDCG over the first k of the answered lists.
-    pub ndcg: Option<Estimate>,
+/// Which of a model's lists.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Slice {
+    /// All of them.
+    All,
+    /// Those that rest on something their user did before.
+    Warm,
+    /// Those that do not.
+    Cold,
+    /// Those of one surface.
+    Surface(Arc<str>),
+    /// Those of one arm of an experiment.
+    Arm {
+        /// The experiment.
+        experiment: Arc<str>,
+        /// The arm.
+        arm: Arc<str>,
+    },
 }
 
-/// What is needed to evaluate the lists of a period, from one snapshot of the lake.
-async fn load_period(
+impl fmt::Display for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Warm => f.write_str("warm"),
+            Self::Cold => f.write_str("cold"),
+            Self::Surface(name) => write!(f, "surface {name}"),
+            Self::Arm { experiment, arm } => write!(f, "arm {experiment}/{arm}"),
+        }
+    }
+}
+
+/// The outcome of one slice of one model's lists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SliceEvaluation {
+    /// The model; `None` for lists served before the first one.
+    pub model_version: Option<String>,
+    /// Which of its lists.
+    pub slice: Slice,
+    /// Lists that count.
+    pub lists: u64,
+    /// Lists too young to count.
+    pub censored: u64,
+    /// Lists that count and were answered.
+    pub answered: u64,
+    /// Users with lists that count (each anonymous list is one).
+    pub users: u64,
+    /// Share of the answered lists with an answered movie among the first k.
+    pub hit_rate: Option<Estimate>,
+    /// Mean share of the first k that were answered, over the answered lists.
+    pub precision: Option<Estimate>,
+    /// Mean NDCG over the first k of the answered lists.
+    pub ndcg: Option<Estimate>,
+    /// Mean reciprocal rank of the first answered movie within the first k, over the answered lists.
+    pub mrr: Option<Estimate>,
+    /// Clicked items over shown items; `None` where clicks do not name lists.
+    pub ctr: Option<Estimate>,
+    /// Seconds from the list to its first answer, geometric mean.
+    pub seconds_to_answer: Option<Estimate>,
+    /// Distinct movies among the first k of all lists.
+    pub distinct_movies: u64,
+    /// The same over the catalogue's size; a count, so without an interval.
+    pub coverage: Option<f64>,
+    /// Share of the answered lists answered by the movie at each position, from the top.
+    pub by_position: Vec<Estimate>,
+}
+
+/// One model against another over the same period.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelComparison {
+    /// The first model.
+    pub from: String,
+    /// The second model.
+    pub to: String,
+    /// The second's figure less the first's, by the figure's name.
+    pub differences: Vec<(&'static str, Estimate)>,
+}
+
+/// The outcome of all lists of a period.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    tallies: BTreeMap<(Option<Arc<str>>, Slice), Tally>,
+    catalogue: u64,
+}
+
+impl Evaluation {
+    /// Every slice of every model, in order.
+    #[must_use]
+    pub fn slices(&self) -> Vec<SliceEvaluation> {
+        self.tallies
+            .iter()
+            .map(|((version, slice), tally)| SliceEvaluation {
+                model_version: version.as_deref().map(str::to_owned),
+                slice: slice.clone(),
+                lists: tally.lists,
+                censored: tally.censored,
+                answered: tally.answered,
+                users: tally.users(),
+                hit_rate: tally.hit_rate(),
+                precision: tally.precision(),
+                ndcg: tally.ndcg(),
+                mrr: tally.mrr(),
+                ctr: tally.ctr(),
+                seconds_to_answer: tally.seconds_to_answer(),
+                distinct_movies: tally.distinct_movies(),
+                coverage: (self.catalogue > 0)
+                    .then(|| tally.distinct_movies() as f64 / self.catalogue as f64),
+                by_position: tally.by_position(),
+            })
+            .collect()
+    }
+
+    /// How much better `to` did than `from`. They served different requests, and perhaps at different times: this is
+    /// what was observed, not what the model caused; that takes an experiment. `None` if one of them served nothing.
+    #[must_use]
+    pub fn compare(&self, from: &str, to: &str) -> Option<ModelComparison> {
+        let of = |version: &str| self.tallies.get(&(Some(version.into()), Slice::All));
+        let (a, b) = (of(from)?, of(to)?);
+        let figures = [
+            ("hit rate", Figure::HitRate),
+            ("ndcg", Figure::Ndcg),
+            ("mrr", Figure::Mrr),
+            ("ctr", Figure::Ctr),
+        ];
+        Some(ModelComparison {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            differences: figures
+                .into_iter()
+                .filter_map(|(name, figure)| Some((name, difference(a, b, figure)?)))
+                .collect(),
+        })
+    }
+
+    fn add(&mut self, chunk: &Chunk, options: &EvaluationOptions) {
+        let mut outcomes: Vec<Outcome> = vec![Outcome::default(); chunk.lists.len()];
+        for found in &chunk.attributions {
+            outcomes[found.list].add(&chunk.answers[found.answer], found);
+        }
+        for (at, list) in chunk.own_lists() {
+            if &*list.endpoint != "recommend" {
+                continue;
+            }
+            let is_young = list.time_ms.saturating_add(options.attribution_window_ms) > options.as_of_ms;
+            for slice in slices_of(list) {
+                let tally = self
+                    .tallies
+                    .entry((list.model_version.clone(), slice))
+                    .or_default();
+                if is_young {
+                    tally.censor();
+                } else {
+                    tally.add(list, &outcomes[at], options.k);
+                }
+            }
+        }
+    }
+}
+
+fn slices_of(list: &List) -> impl Iterator<Item = Slice> {
+    let warmth = if list.is_cold() { Slice::Cold } else { Slice::Warm };
+    let arm = list.experiment.clone().zip(list.arm.clone());
+    [Slice::All, warmth]
+        .into_iter()
+        .chain(list.surface.clone().map(Slice::Surface))
+        .chain(arm.map(|(experiment, arm)| Slice::Arm { experiment, arm }))
+}
+
+/// First and last event time of each file with lists.
+pub(crate) fn spans(lake_dir: &Path) -> Result<Vec<(i64, i64)>, Error> {
+    Ok(manifests(lake_dir, Table::RequestLogs)?
+        .iter()
+        .flat_map(|manifest| &manifest.files)
+        .filter_map(|file| Some((file.min_ms?, file.max_ms?)))
+        .collect())
+}
+
+/// Does something with the lake's tables, anew if a file it was about to read has been merged away meanwhile.
+pub(crate) async fn with_session<T, F>(
+    lake_dir: &Path,
+    work: impl Fn(SessionContext) -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, datafusion::common::DataFusionError>>,
+{
+    let mut attempt = 1;
+    loop {
+        let context = session(lake_dir, &SqlOptions::default()).await?;
+        match work(context).await {
+            Err(error) if attempt < ATTEMPTS && is_vanished_file(&error.to_string()) => attempt += 1,
+            outcome => return outcome.map_err(|error| Error::Sql(SqlError::Execution(error.to_string()))),
+        }
+    }
+}
+
+/// Runs over the lists from `from_ms` (inclusive) to `to_ms` (exclusive) with what answered them, an hour or an
+/// attribution window at a time.
+pub(crate) async fn for_each_chunk(
     lake_dir: &Path,
     from_ms: i64,
     to_ms: i64,
     window_ms: i64,
-) -> Result<(Vec<List>, Vec<Answer>), Error> {
-    let context = session(lake_dir, &SqlOptions::default()).await?;
-    // Lists outside the period compete for the interactions at its edges.
-    let from_list = from_ms.saturating_sub(window_ms);
-    let to = to_ms.saturating_add(window_ms);
-    let lists = load::lists(&context, from_list, to).await?;
-    let from_answer = from_ms.saturating_sub(attribution::SKEW_MS);
-    let answers = load::answers(&context, from_answer, to).await?;
-    Ok((lists, answers))
+    mut with: impl FnMut(Chunk),
+) -> Result<(), Error> {
+    for (from, to) in stretches(from_ms, to_ms, window_ms, &spans(lake_dir)?) {
+        let load = |context| async move { load_chunk(&context, from, to, window_ms).await };
+        let chunk = with_session(lake_dir, load).await?;
+        with(chunk);
+    }
+    Ok(())
 }
 
 /// Evaluates the lists that `POST /recommend` served from `from_ms` (inclusive) to `to_ms` (exclusive), by model
-/// version. Lists younger than the attribution window may still be answered later; whoever asks about the very
-/// present leaves them out by the choice of `to_ms`.
+/// version and slice.
 ///
 /// # Errors
 /// [`Error::Sql`] if the lake cannot be read.
@@ -94,54 +287,19 @@ pub async fn evaluate(
     from_ms: i64,
     to_ms: i64,
     options: EvaluationOptions,
-) -> Result<Vec<ModelEvaluation>, Error> {
-    let window = options.attribution_window_ms.max(0);
-    let mut attempt = 1;
-    let (lists, answers) = loop {
-        match load_period(lake_dir, from_ms, to_ms, window).await {
-            Err(error) if attempt < ATTEMPTS && is_vanished_file(&error.to_string()) => attempt += 1,
-            outcome => break outcome?,
-        }
+) -> Result<Evaluation, Error> {
+    let mut evaluation = Evaluation {
+        tallies: BTreeMap::new(),
+        catalogue: manifests(lake_dir, Table::Movies)?
+            .iter()
+            .flat_map(|manifest| &manifest.files)
+            .map(|file| file.rows)
+            .sum(),
     };
-    let answered = attribute(&lists, &answers, window);
-
-    #[derive(Default)]
-    struct Group {
-        lists: u64,
-        answered: u64,
-        /// User → (hits, sum of NDCG, answered lists).
-        users: BTreeMap<u64, (f64, f64, f64)>,
-    }
-    let mut groups: BTreeMap<Option<&str>, Group> = BTreeMap::new();
-    for (list, movies) in lists.iter().zip(&answered) {
-        if !(from_ms..to_ms).contains(&list.time_ms) {
-            continue;
-        }
-        let group = groups.entry(list.model_version.as_deref()).or_default();
-        group.lists += 1;
-        let user = group.users.entry(list.user_id).or_default();
-        if movies.is_empty() {
-            continue;
-        }
-        group.answered += 1;
-        let first: Vec<u32> = list.movies.iter().copied().take(options.k).collect();
-        let hit = first.iter().any(|movie| movies.contains(movie));
-        user.0 += f64::from(u8::from(hit));
-        user.1 += ndcg(&first, movies, options.k);
-        user.2 += 1.0;
-    }
-    Ok(groups
-        .into_iter()
-        .map(|(version, group)| {
-            let answered = || group.users.values().filter(|user| user.2 > 0.0);
-            ModelEvaluation {
-                model_version: version.map(str::to_owned),
-                lists: group.lists,
-                answered: group.answered,
-                users: group.users.len() as u64,
-                hit_rate: proportion(answered().map(|user| (user.0, user.2))),
-                ndcg: mean(answered().map(|user| (user.1, user.2))),
-            }
-        })
-        .collect())
+    let window = options.attribution_window_ms.max(0);
+    for_each_chunk(lake_dir, from_ms, to_ms, window, |chunk| {
+        evaluation.add(&chunk, &options)
+    })
+    .await?;
+    Ok(evaluation)
 }

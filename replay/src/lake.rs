@@ -10,7 +10,11 @@
 //! are written, synced and renamed into place first, and one atomic rename of the manifest makes them and the new
 //! resume position true together. Killed before that rename, the shard resumes where it was and the files that no
 //! manifest names are swept away at the next start; killed after it, everything is there. Compaction is the same
-//! commit with other files and the same position.
+//! commit with other files and the same position; so is [letting go](retention) of old rows.
+//!
+//! **When a table's columns change.** Columns are only ever added, as optional ones: a file written before the change is
+//! read with nulls in them, and compaction rewrites it in the new form. A file with a required column missing or of
+//! another type is damaged, and named.
 //!
 //! Rows are found under the date of their event time. A flush that spans more than `flush.max_dates` dates writes
 //! one file under `date=__HIVE_DEFAULT_PARTITION__`, which every engine that knows Hive's layout reads as a date of
@@ -19,6 +23,7 @@
 mod compaction;
 mod manifest;
 mod parquet;
+mod retention;
 mod shard;
 
 use std::collections::BTreeSet;

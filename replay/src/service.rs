@@ -1,7 +1,8 @@
-//! The service: sink and evaluation, side by side.
+//! The service: sink, evaluation and SQL over HTTP, side by side.
 
 mod evaluator;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +10,16 @@ use std::time::Duration;
 use marquee_runtime::bus::{SubscriberConfig, Subscription};
 use marquee_runtime::{Bus, BusError, Clock};
 use marquee_schemas::Topic;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::disk::OsDisk;
 use crate::error::Error;
+use crate::http;
 use crate::lake::Lake;
 use crate::sink::{BusDeadLetters, Context, Sink, SinkCounts};
+use crate::sql::SqlEngine;
 use crate::table::Table;
 
 /// How long to wait before connecting again.
@@ -28,6 +32,7 @@ pub struct Service {
     bus: Bus,
     clock: Arc<dyn Clock>,
     counts: Arc<SinkCounts>,
+    listener: Option<TcpListener>,
 }
 
 impl Service {
@@ -39,7 +44,25 @@ impl Service {
             bus,
             clock,
             counts: Arc::default(),
+            listener: None,
         }
+    }
+
+    /// Takes the port for SQL before any work begins, and says which it is; `None` where HTTP is off. Without this call
+    /// [`Service::run`] takes it.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] if the address cannot be had.
+    pub async fn bind(&mut self) -> Result<Option<SocketAddr>, Error> {
+        if !self.config.http.enabled {
+            return Ok(None);
+        }
+        let address = self.config.http.listen;
+        let fail = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        self.listener = Some(listener);
+        Ok(Some(address))
     }
 
     /// Counts of what it has done.
@@ -52,8 +75,12 @@ impl Service {
     ///
     /// # Errors
     /// An [`Error`]; a broker that is away is not one, it is waited for.
-    pub async fn run(self, token: CancellationToken) -> Result<(), Error> {
+    pub async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
         self.config.check().map_err(Error::Config)?;
+        if self.listener.is_none() {
+            self.bind().await?;
+        }
+        let listener = self.listener.take();
         let token = token.child_token();
         // The subscriber's thread must not outlive this future, however it ends.
         let _guard = token.clone().drop_guard();
@@ -65,17 +92,44 @@ impl Service {
                 Ok(())
             }
         };
+        let serving = self.serve_until(listener, &token);
+        let beside = async { tokio::try_join!(evaluation, serving).map(drop) };
         let sinking = self.sink_until(&token);
-        tokio::pin!(evaluation, sinking);
+        tokio::pin!(beside, sinking);
         tokio::select! {
             // The sink's end decides: it has the final flush.
             biased;
             outcome = &mut sinking => outcome,
-            outcome = &mut evaluation => match outcome {
+            outcome = &mut beside => match outcome {
                 Ok(()) => sinking.await,
                 Err(error) => Err(error),
             },
         }
+    }
+
+    /// Answers SQL until `token` is cancelled.
+    async fn serve_until(
+        &self,
+        listener: Option<TcpListener>,
+        token: &CancellationToken,
+    ) -> Result<(), Error> {
+        let Some(listener) = listener else {
+            token.cancelled().await;
+            return Ok(());
+        };
+        let config = &self.config.http;
+        let limits = crate::sql::SqlOptions {
+            attribution_window_ms: self.config.evaluation.attribution_window_ms,
+            ..config.limits.clone()
+        };
+        let engine = SqlEngine::new(&self.config.lake_dir, limits)?.with_hot_tail(self.bus.clone());
+        let router = http::router(engine, config, token.clone());
+        let address = listener.local_addr().unwrap_or(config.listen);
+        tracing::info!(%address, "answering SQL");
+        axum::serve(listener, router)
+            .with_graceful_shutdown(token.clone().cancelled_owned())
+            .await
+            .map_err(|source| Error::Listen { address, source })
     }
 
     async fn sink_until(&self, token: &CancellationToken) -> Result<(), Error> {
@@ -101,6 +155,7 @@ impl Service {
         let context = Context {
             flush: self.config.flush.clone(),
             compaction: self.config.compaction.clone(),
+            retention: self.config.retention.clone(),
             clock: Arc::clone(&self.clock),
             dead_letters: Box::new(BusDeadLetters::new(publisher, token.clone())),
             counts: Arc::clone(&self.counts),

@@ -24,7 +24,7 @@ pub(crate) use catalogue::apply as apply_movie;
 pub(crate) use dead_letters::{BusDeadLetters, DeadLetters};
 use events::EventShard;
 
-use crate::config::{CompactionConfig, FlushConfig};
+use crate::config::{CompactionConfig, FlushConfig, RetentionConfig};
 use crate::error::Error;
 use crate::lake::{Gap, Lake};
 use crate::rows::Poison;
@@ -96,6 +96,7 @@ enum Part {
 pub(crate) struct Context {
     pub(crate) flush: FlushConfig,
     pub(crate) compaction: CompactionConfig,
+    pub(crate) retention: RetentionConfig,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dead_letters: Box<dyn DeadLetters>,
     pub(crate) counts: Arc<SinkCounts>,

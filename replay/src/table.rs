@@ -72,6 +72,12 @@ impl Table {
         }
     }
 
+    /// Whether rows may be let go once they are old. What names a model's data, or describes the present, may not.
+    #[must_use]
+    pub const fn is_perishable(self) -> bool {
+        matches!(self, Self::RequestLogs | Self::QualityMetrics)
+    }
+
     /// The column that holds the event time, from which the date follows; the catalogue has none.
     #[must_use]
     pub const fn time_column(self) -> Option<&'static str> {

@@ -115,6 +115,7 @@ fn config(lake: &Path) -> Config {
         ..Config::default()
     };
     config.flush.max_age_ms = 200;
+    config.http.listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     config
 }
 
@@ -323,14 +324,19 @@ async fn what_was_served_is_evaluated_once_its_window_is_over_and_never_twice() 
     assert_eq!(metrics().await, []);
     clock.advance(2 * minute);
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    while metrics().await.len() < 2 {
+    while metrics().await.len() < 6 {
         assert!(tokio::time::Instant::now() < deadline, "no metrics");
     }
     running.stop().await;
 
     let found = metrics().await;
-    assert_eq!(found.len(), 2);
+    // Three figures of all lists, and the same of the cold ones, which all of them are. Nothing reports clicks.
+    assert_eq!(found.len(), 6);
     assert_eq!(found[0].name, "next_interaction_hit_rate@10");
+    assert_eq!(
+        (found[0].population.as_str(), found[3].population.as_str()),
+        ("all", "cold")
+    );
     assert_eq!((found[0].value, found[0].n), (0.5, 20));
     assert_eq!(
         (found[0].window_start_ms, found[0].window_end_ms),
@@ -349,16 +355,16 @@ async fn what_was_served_is_evaluated_once_its_window_is_over_and_never_twice() 
         .unwrap();
     let again = Running::start(&config, &bus, Arc::new(clock.clone()));
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    while metrics().await.len() < 4 {
+    while metrics().await.len() < 12 {
         clock.advance(minute);
         assert!(tokio::time::Instant::now() < deadline, "no metrics");
     }
     again.stop().await;
     let found = metrics().await;
     let ids: BTreeSet<&str> = found.iter().map(|metric| metric.metric_id.as_str()).collect();
-    assert_eq!((found.len(), ids.len()), (4, 4));
+    assert_eq!((found.len(), ids.len()), (12, 12));
     assert_eq!(
-        (found[2].value, found[2].window_start_ms),
+        (found[6].value, found[6].window_start_ms),
         (1.0, MAY + 10 * minute)
     );
 }

@@ -88,6 +88,8 @@ pub fn request_logs() -> SchemaRef {
         optional("fallback_reason", DataType::Utf8),
         required("latency_ms", DataType::Float64),
         required("stages", DataType::Utf8),
+        // Added later: absent in older files.
+        optional("left_out", list_of(DataType::Utf8)),
     ]);
     Arc::new(Schema::new(fields))
 }

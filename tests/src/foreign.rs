@@ -48,12 +48,20 @@ fn library_version(said: &str) -> Option<[u32; 3]> {
 /// # Errors
 /// [`Unavailable`] without Python 3, its `venv` module, or the package.
 pub fn python() -> Result<PathBuf, Unavailable> {
-    cache::filled("Python's confluent-kafka", "python", REQUIREMENTS, |folder| {
+    python_with(REQUIREMENTS)
+}
+
+/// A Python with these packages (parted by spaces, with exact versions), in a virtual environment in the cache.
+///
+/// # Errors
+/// [`Unavailable`] without Python 3, its `venv` module, or a package.
+pub fn python_with(requirements: &str) -> Result<PathBuf, Unavailable> {
+    cache::filled("a Python package", "python", requirements, |folder| {
         cache::run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
         cache::run(
             Command::new(folder.join("bin/python"))
                 .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-                .arg(REQUIREMENTS),
+                .args(requirements.split(' ')),
         )?;
         Ok(())
     })

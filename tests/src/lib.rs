@@ -19,7 +19,7 @@ pub use broker::Broker;
 pub use cache::cache_dir;
 pub use clients::{commit_group_offset, publish_in_transaction};
 pub use embedded::EmbeddedServer;
-pub use foreign::{Foreign, kcat, python};
+pub use foreign::{Foreign, kcat, python, python_with};
 pub use kafka::KafkaServer;
 pub use mlflow::MlflowServer;
 pub use process::Guarded;

@@ -1,7 +1,9 @@
-//! `marquee sql`: one question to the lake, answered on standard output.
+//! `marquee sql`: questions to the lake: one on the command line, or one after the other on standard input.
 
-use anyhow::{Context, Result};
-use marquee_replay::sql::documentation;
+use std::io::{BufRead, IsTerminal, Write};
+
+use anyhow::{Result, bail};
+use marquee_replay::sql::{FUNCTIONS, documentation};
 use marquee_replay::{Format, SqlEngine, SqlOptions};
 use marquee_runtime::bus::Bus;
 
@@ -9,40 +11,134 @@ use crate::cli::{Common, SqlArgs, SqlOutput};
 use crate::config::Config;
 use crate::instance::StateDir;
 
+impl From<SqlOutput> for Format {
+    fn from(output: SqlOutput) -> Self {
+        match output {
+            SqlOutput::Table => Self::Table,
+            SqlOutput::Csv => Self::Csv,
+            SqlOutput::Json => Self::Json,
+        }
+    }
+}
+
 pub(crate) async fn run(common: &Common, args: SqlArgs) -> Result<()> {
     if args.tables {
-        for table in documentation() {
-            println!("{}\n  {}", table.name, table.description);
-            for column in table.columns {
-                println!("    {:<18} {}", column.name, column.description);
-            }
-        }
+        print!("{}", tables());
         return Ok(());
     }
-    let query = args.query.context("a question is needed")?;
     let state = StateDir::new(&common.state_dir)?;
-    let mut engine = SqlEngine::new(state.lake(), SqlOptions::default())?;
+    let options = SqlOptions {
+        attribution_window_ms: Config::load(common)?.replay.evaluation.attribution_window_ms,
+        ..SqlOptions::default()
+    };
+    let mut engine = SqlEngine::new(state.lake(), options)?;
     if !args.cold
         && let Some(bus) = reachable_bus(common, &state)?
     {
         engine = engine.with_hot_tail(bus);
     }
-    let result = engine.run(&query).await?;
-    print!(
-        "{}",
-        result.render(match args.output {
-            SqlOutput::Table => Format::Table,
-            SqlOutput::Csv => Format::Csv,
-            SqlOutput::Json => Format::Json,
-        })?
-    );
+    let format = args.output.into();
+    if let Some(query) = args.query {
+        return answer(&engine, &query, format).await;
+    }
+    ask_in_turn(&engine, format).await
+}
+
+/// Answers each statement of standard input as soon as its semicolon is there. At a terminal a mistake is told and the
+/// conversation goes on; a script ends with its first mistake.
+async fn ask_in_turn(engine: &SqlEngine, format: Format) -> Result<()> {
+    let is_terminal = std::io::stdin().is_terminal();
+    let mut lines = std::io::stdin().lock().lines();
+    let (mut open, mut answered) = (String::new(), 0);
+    loop {
+        if is_terminal {
+            print!("{}", if open.is_empty() { "marquee> " } else { "      -> " });
+            std::io::stdout().flush()?;
+        }
+        let line = lines.next().transpose()?;
+        let is_end = line.is_none();
+        open += &line.unwrap_or_default();
+        open.push('\n');
+        let is_whole =
+            open.trim_end().ends_with(';') && split(&format!("{open}SELECT 0")).last() == Some(&"SELECT 0");
+        if is_whole || is_end {
+            for statement in split(&open) {
+                answered += 1;
+                match answer(engine, statement, format).await {
+                    Err(error) if is_terminal => eprintln!("{error:#}"),
+                    outcome => outcome?,
+                }
+            }
+            open.clear();
+        }
+        if is_end && answered == 0 && !is_terminal {
+            bail!("a question is needed, on the command line or on standard input");
+        }
+        if is_end {
+            return Ok(());
+        }
+    }
+}
+
+async fn answer(engine: &SqlEngine, query: &str, format: Format) -> Result<()> {
+    let result = engine.run(query).await?;
+    print!("{}", result.render(format)?);
     for notice in &result.notices {
         eprintln!("note: {notice}");
     }
-    if matches!(args.output, SqlOutput::Table) {
+    if format == Format::Table {
         println!("{} rows in {} ms", result.num_rows(), result.duration_ms);
     }
     Ok(())
+}
+
+/// Every table with its columns, and the functions that marquee adds.
+fn tables() -> String {
+    let mut text = String::new();
+    for table in documentation() {
+        text += &format!("{}\n  {}\n", table.name, table.description);
+        for column in table.columns {
+            text += &format!("    {:<18} {}\n", column.name, column.description);
+        }
+    }
+    for function in FUNCTIONS {
+        text += &format!("{}\n  {}\n", function.signature, function.description);
+    }
+    text
+}
+
+/// The statements of a script: what semicolons outside of texts, names and comments part.
+fn split(script: &str) -> Vec<&str> {
+    let mut statements = Vec::new();
+    let (mut start, mut quote, mut is_comment) = (0, None, false);
+    let mut previous = ' ';
+    for (at, c) in script.char_indices() {
+        if is_comment {
+            is_comment = c != '\n';
+        } else if let Some(open) = quote {
+            if c == open {
+                quote = None;
+            }
+        } else {
+            match c {
+                '\'' | '"' => quote = Some(c),
+                '-' if previous == '-' => is_comment = true,
+                ';' => {
+                    statements.push(&script[start..at]);
+                    start = at + 1;
+                }
+                _ => {}
+            }
+        }
+        previous = c;
+    }
+    statements.push(&script[start..]);
+    statements.retain(|statement| {
+        statement
+            .lines()
+            .any(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"))
+    });
+    statements.into_iter().map(str::trim).collect()
 }
 
 /// The newest rows come from the broker, where one is named or running; otherwise the lake answers alone.
@@ -51,4 +147,19 @@ fn reachable_bus(common: &Common, state: &StateDir) -> Result<Option<Bus>> {
         return Ok(None);
     }
     Ok(Some(Config::load(common)?.bus_of_running_instance(common)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_end_at_semicolons_outside_of_texts_and_comments() {
+        assert_eq!(
+            split("SELECT ';' AS \"a;b\"; -- no; end\nSELECT 2 -- two\n;\n;  -- nothing\n"),
+            ["SELECT ';' AS \"a;b\"", "-- no; end\nSELECT 2 -- two"]
+        );
+        assert_eq!(split("SELECT 'it''s; one'"), ["SELECT 'it''s; one'"]);
+        assert!(split(" ;\n").is_empty());
+    }
 }

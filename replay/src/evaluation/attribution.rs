@@ -1,123 +1,114 @@
 //! Which interaction answers which list.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use marquee_schemas::Kind;
+
+use super::list::{Answer, List};
 
 /// How far a client's clock may lag behind the server's, ms: an interaction that names its request may carry a time
 /// this much before it.
-pub(super) const SKEW_MS: i64 = 5 * 60 * 1000;
+pub(crate) const SKEW_MS: i64 = 5 * 60 * 1000;
 
-/// A served list.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct List {
-    pub(super) request_id: String,
-    pub(super) user_id: u64,
-    pub(super) time_ms: i64,
-    pub(super) model_version: Option<String>,
-    /// In order of rank.
-    pub(super) movies: Vec<u32>,
+/// By what an interaction was found to answer a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// It names the request.
+    RequestId,
+    /// The user's latest list that holds its movie.
+    LastTouch,
+    /// The user's latest list, which does not hold its movie.
+    LastList,
 }
 
-/// An interaction that may answer a list.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Answer {
-    pub(super) event_id: String,
-    pub(super) user_id: u64,
-    pub(super) movie_id: u32,
-    pub(super) time_ms: i64,
-    pub(super) request_id: Option<String>,
+impl By {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::RequestId => "request_id",
+            Self::LastTouch => "last_touch",
+            Self::LastList => "last_list",
+        }
+    }
 }
 
-/// The movies by which each list was answered, in the order of `lists`.
-pub(super) fn attribute(lists: &[List], answers: &[Answer], window_ms: i64) -> Vec<BTreeSet<u32>> {
-    let mut answered = vec![BTreeSet::new(); lists.len()];
+/// An interaction that answers a list, by their places in the slices that were joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attribution {
+    pub(crate) list: usize,
+    pub(crate) answer: usize,
+    pub(crate) by: By,
+    /// Position of its movie in the list, from 0; absent where the list does not hold it.
+    pub(crate) rank: Option<usize>,
+}
+
+/// The list that each answer answers, in the order of `answers`; one that answers none, or repeats an event or a movie
+/// and kind of its list, is not in it.
+pub(crate) fn attribute(lists: &[List], answers: &[Answer], window_ms: i64) -> Vec<Attribution> {
     let mut by_request: HashMap<&str, usize> = HashMap::with_capacity(lists.len());
     let mut by_user: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
     for (at, list) in lists.iter().enumerate() {
         by_request.entry(&list.request_id).or_insert(at);
-        by_user.entry(list.user_id).or_default().push(at);
+        if let Some(user) = list.user_id {
+            by_user.entry(user).or_default().push(at);
+        }
     }
     for of_user in by_user.values_mut() {
         of_user.sort_by_key(|&at| (lists[at].time_ms, at));
     }
-    let mut seen = HashSet::with_capacity(answers.len());
-    for answer in answers {
-        if !seen.insert(answer.event_id.as_str()) {
+    let named = |answer: &Answer| {
+        let at = *by_request.get(answer.request_id.as_deref()?)?;
+        let since = answer.time_ms.saturating_sub(lists[at].time_ms);
+        let same_user = lists[at].user_id.is_none_or(|user| user == answer.user_id);
+        (same_user && (-SKEW_MS..=window_ms).contains(&since)).then_some((at, By::RequestId))
+    };
+    let latest = |answer: &Answer| {
+        let of_user = by_user.get(&answer.user_id)?;
+        let end = of_user.partition_point(|&at| lists[at].time_ms <= answer.time_ms);
+        let start =
+            of_user.partition_point(|&at| lists[at].time_ms < answer.time_ms.saturating_sub(window_ms));
+        let open = of_user.get(start..end)?;
+        let touched = open
+            .iter()
+            .rev()
+            .find(|&&at| lists[at].rank_of(answer.movie_id).is_some());
+        match touched {
+            Some(&at) => Some((at, By::LastTouch)),
+            None => open.last().map(|&at| (at, By::LastList)),
+        }
+    };
+    let mut events = HashSet::with_capacity(answers.len());
+    let mut acts: HashSet<(usize, u32, Kind)> = HashSet::new();
+    let mut found = Vec::new();
+    for (at, answer) in answers.iter().enumerate() {
+        if !events.insert(answer.event_id.as_str()) {
             continue;
         }
-        let named = answer
-            .request_id
-            .as_deref()
-            .and_then(|request| by_request.get(request).copied())
-            .filter(|&at| {
-                let since = answer.time_ms.saturating_sub(lists[at].time_ms);
-                lists[at].user_id == answer.user_id && (-SKEW_MS..=window_ms).contains(&since)
+        if let Some((list, by)) = named(answer).or_else(|| latest(answer))
+            && acts.insert((list, answer.movie_id, answer.kind))
+        {
+            found.push(Attribution {
+                list,
+                answer: at,
+                by,
+                rank: lists[list].rank_of(answer.movie_id),
             });
-        let list = named.or_else(|| {
-            let of_user = by_user.get(&answer.user_id)?;
-            let end = of_user.partition_point(|&at| lists[at].time_ms <= answer.time_ms);
-            let start =
-                of_user.partition_point(|&at| lists[at].time_ms < answer.time_ms.saturating_sub(window_ms));
-            let open = of_user.get(start..end)?;
-            open.iter()
-                .rev()
-                .find(|&&at| lists[at].movies.contains(&answer.movie_id))
-                .or(open.last())
-                .copied()
-        });
-        if let Some(at) = list {
-            answered[at].insert(answer.movie_id);
         }
     }
-    answered
-}
-
-/// Normalised discounted cumulative gain over the first `k` with binary relevance (Järvelin and Kekäläinen 2002):
-/// `Σ rel(i) / log2(i + 2)` over that of the best order, positions from 0.
-pub(super) fn ndcg(movies: &[u32], relevant: &BTreeSet<u32>, k: usize) -> f64 {
-    let discount = |at: usize| 1.0 / (at as f64 + 2.0).log2();
-    let ideal: f64 = (0..relevant.len().min(k)).map(discount).sum();
-    if ideal == 0.0 {
-        return 0.0;
-    }
-    let gain: f64 = movies
-        .iter()
-        .take(k)
-        .enumerate()
-        .filter(|(_, movie)| relevant.contains(movie))
-        .map(|(at, _)| discount(at))
-        .sum();
-    gain / ideal
+    found
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::list::testing::{answer, list};
     use super::*;
 
-    fn list(request: &str, user: u64, time_ms: i64, movies: &[u32]) -> List {
-        List {
-            request_id: request.into(),
-            user_id: user,
-            time_ms,
-            model_version: None,
-            movies: movies.to_vec(),
-        }
-    }
-
-    fn answer(event: &str, user: u64, movie: u32, time_ms: i64, request: Option<&str>) -> Answer {
-        Answer {
-            event_id: event.into(),
-            user_id: user,
-            movie_id: movie,
-            time_ms,
-            request_id: request.map(Into::into),
-        }
-    }
-
+    /// Movies by which each list was answered.
     fn outcome(lists: &[List], answers: &[Answer]) -> Vec<Vec<u32>> {
-        attribute(lists, answers, 1_000)
-            .into_iter()
-            .map(|movies| movies.into_iter().collect())
-            .collect()
+        let mut movies = vec![Vec::new(); lists.len()];
+        for found in attribute(lists, answers, 1_000) {
+            movies[found.list].push(answers[found.answer].movie_id);
+        }
+        movies
     }
 
     #[test]
@@ -140,6 +131,19 @@ mod tests {
     }
 
     #[test]
+    fn an_anonymous_list_is_answered_by_whoever_names_it_and_by_nobody_else() {
+        let mut anonymous = list("a", 1, 0, &[7]);
+        anonymous.user_id = None;
+        let answers = [answer("e", 5, 7, 10, Some("a")), answer("f", 1, 7, 10, None)];
+        let got = attribute(&[anonymous], &answers, 1_000);
+        assert_eq!(got.len(), 1);
+        assert_eq!(
+            (got[0].answer, got[0].by, got[0].rank),
+            (0, By::RequestId, Some(0))
+        );
+    }
+
+    #[test]
     fn the_last_list_that_holds_the_movie_is_answered_else_the_last_list() {
         let lists = [
             list("a", 1, 0, &[7, 8]),
@@ -148,6 +152,9 @@ mod tests {
         ];
         let answers = [answer("e", 1, 7, 300, None), answer("f", 1, 1, 300, None)];
         assert_eq!(outcome(&lists, &answers), [vec![], vec![7], vec![1]]);
+        let found = attribute(&lists, &answers, 1_000);
+        assert_eq!((found[0].by, found[0].rank), (By::LastTouch, Some(0)));
+        assert_eq!((found[1].by, found[1].rank), (By::LastList, None));
     }
 
     #[test]
@@ -158,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_events_and_movies_count_once() {
+    fn repeated_events_and_repeated_acts_on_a_movie_count_once() {
         let lists = [list("a", 1, 0, &[7])];
         let answers = [
             answer("e", 1, 7, 1, None),
@@ -166,16 +173,5 @@ mod tests {
             answer("f", 1, 7, 2, None),
         ];
         assert_eq!(outcome(&lists, &answers), [vec![7]]);
-    }
-
-    #[test]
-    fn ndcg_of_a_hand_computed_list() {
-        let relevant = BTreeSet::from([1, 2]);
-        let got = ndcg(&[9, 1, 2], &relevant, 10);
-        let want = (1.0 / 3_f64.log2() + 0.5) / (1.0 + 1.0 / 3_f64.log2());
-        assert!((got - want).abs() < 1e-12);
-        assert_eq!(ndcg(&[1, 2], &relevant, 10), 1.0);
-        assert_eq!(ndcg(&[9, 1], &relevant, 1), 0.0);
-        assert_eq!(ndcg(&[9], &BTreeSet::new(), 1), 0.0);
     }
 }

@@ -51,8 +51,9 @@ impl Shard {
         let mut merged = 0;
         while let Some((folder, run)) = self.next_run(config) {
             let mut batches = Vec::new();
+            let schema = self.table().schema();
             for entry in &run {
-                batches.extend(read_file(&self.path_of(entry))?);
+                batches.extend(read_file(&self.path_of(entry), &schema)?);
             }
             let first_offset = run.iter().map(|entry| entry.first_offset).min().unwrap_or(0);
             let next_offset = run.iter().map(|entry| entry.next_offset).max().unwrap_or(0);

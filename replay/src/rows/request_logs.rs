@@ -13,7 +13,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use marquee_runtime::bus::RawRecord;
 use marquee_schemas::{LoggedItem, RequestLog, arrow};
 
-use super::{Poison, Rows, Times, dated, item, json, read};
+use super::{Poison, Rows, Texts, Times, dated, item, json, read};
 use crate::table::Table;
 
 #[derive(Debug)]
@@ -96,6 +96,7 @@ pub(super) struct RequestLogRows {
     fallback_reason: StringBuilder,
     latency_ms: Float64Builder,
     stages: StringBuilder,
+    left_out: Texts,
 }
 
 impl Rows for RequestLogRows {
@@ -128,6 +129,7 @@ impl Rows for RequestLogRows {
         self.fallback_reason.append_option(row.fallback_reason);
         self.latency_ms.append_value(row.latency_ms);
         self.stages.append_value(json(&row.stages));
+        self.left_out.append(&row.left_out);
         Ok(time)
     }
 
@@ -157,6 +159,7 @@ impl Rows for RequestLogRows {
                 Arc::new(self.fallback_reason.finish()),
                 Arc::new(self.latency_ms.finish()),
                 Arc::new(self.stages.finish()),
+                Arc::new(self.left_out.0.finish()),
             ],
         )
     }

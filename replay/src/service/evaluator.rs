@@ -7,11 +7,12 @@ use std::time::Duration;
 use marquee_runtime::bus::{Outgoing, Publisher};
 use marquee_runtime::{Bus, Clock};
 use marquee_schemas::{ModelVersion, QualityMetric, SchemaVersion};
+use marquee_statistics::Estimate;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::evaluation::{Estimate, EvaluationOptions, ModelEvaluation, Schedule, Window, evaluate};
+use crate::evaluation::{EvaluationOptions, Schedule, Slice, SliceEvaluation, Window, evaluate};
 use crate::lake::manifests;
 use crate::table::Table;
 
@@ -90,10 +91,11 @@ impl Evaluator<'_> {
             attribution_window_ms: self.config.evaluation.attribution_window_ms,
             ..EvaluationOptions::default()
         };
-        let models = evaluate(&self.config.lake_dir, window.start_ms, window.end_ms, options).await?;
-        let metrics: Vec<Outgoing> = models
+        let evaluation = evaluate(&self.config.lake_dir, window.start_ms, window.end_ms, options).await?;
+        let metrics: Vec<Outgoing> = evaluation
+            .slices()
             .iter()
-            .flat_map(|model| metrics_of(model, window, options.k))
+            .flat_map(|slice| metrics_of(slice, window, options.k))
             .map(|metric| Outgoing::of(&metric))
             .collect();
         self.publisher.publish_all(&metrics).await?;
@@ -101,7 +103,6 @@ impl Evaluator<'_> {
         tracing::info!(
             window_start_ms = window.start_ms,
             window_end_ms = window.end_ms,
-            models = models.len(),
             metrics = metrics.len(),
             "evaluated what was served"
         );
@@ -134,16 +135,26 @@ impl Evaluator<'_> {
     }
 }
 
-/// The figures of one model in one window. Ids follow from what is measured and when, never from the values.
-fn metrics_of(model: &ModelEvaluation, window: Window, k: usize) -> Vec<QualityMetric> {
-    let version = model.model_version.as_deref().unwrap_or("none");
+/// The figures of one slice in one window. Ids follow from what is measured and when, never from the values.
+fn metrics_of(slice: &SliceEvaluation, window: Window, k: usize) -> Vec<QualityMetric> {
+    let version = slice.model_version.as_deref().unwrap_or("none");
+    let (scope, population) = match &slice.slice {
+        Slice::All => ("model", "all".to_owned()),
+        Slice::Warm => ("model", "warm".to_owned()),
+        Slice::Cold => ("model", "cold".to_owned()),
+        Slice::Surface(name) => ("surface", name.to_string()),
+        Slice::Arm { experiment, arm } => ("arm", format!("{experiment}/{arm}")),
+    };
     let metric = |name: String, estimate: Estimate| QualityMetric {
         schema_version: SchemaVersion,
-        metric_id: format!("replay/{name}/{version}/{}/{}", window.start_ms, window.end_ms),
+        metric_id: format!(
+            "replay/{name}/{version}/{scope}/{population}/{}/{}",
+            window.start_ms, window.end_ms
+        ),
         name,
-        scope: "model".into(),
-        population: "all".into(),
-        model_version: model.model_version.clone().map(ModelVersion),
+        scope: scope.into(),
+        population: population.clone(),
+        model_version: slice.model_version.clone().map(ModelVersion),
         value: estimate.value,
         lo: estimate.interval.map(|interval| interval.0),
         hi: estimate.interval.map(|interval| interval.1),
@@ -152,8 +163,10 @@ fn metrics_of(model: &ModelEvaluation, window: Window, k: usize) -> Vec<QualityM
         window_end_ms: window.end_ms,
     };
     [
-        (format!("next_interaction_hit_rate@{k}"), model.hit_rate),
-        (format!("next_interaction_ndcg@{k}"), model.ndcg),
+        (format!("next_interaction_hit_rate@{k}"), slice.hit_rate),
+        (format!("next_interaction_ndcg@{k}"), slice.ndcg),
+        (format!("next_interaction_mrr@{k}"), slice.mrr),
+        ("ctr".to_owned(), slice.ctr),
     ]
     .into_iter()
     .filter_map(|(name, estimate)| Some(metric(name, estimate?)))
@@ -166,9 +179,11 @@ mod tests {
 
     #[test]
     fn a_figures_id_follows_from_what_is_measured_and_when() {
-        let model = ModelEvaluation {
+        let slice = SliceEvaluation {
             model_version: Some("v000001".into()),
+            slice: Slice::Warm,
             lists: 3,
+            censored: 0,
             answered: 2,
             users: 2,
             hit_rate: Some(Estimate {
@@ -176,17 +191,24 @@ mod tests {
                 interval: Some((0.1, 0.9)),
                 n: 2,
             }),
+            precision: None,
             ndcg: None,
+            mrr: None,
+            ctr: None,
+            seconds_to_answer: None,
+            distinct_movies: 3,
+            coverage: None,
+            by_position: vec![],
         };
         let window = Window {
             start_ms: 0,
             end_ms: 600_000,
         };
-        let metrics = metrics_of(&model, window, 10);
+        let metrics = metrics_of(&slice, window, 10);
         assert_eq!(metrics.len(), 1);
         assert_eq!(
             metrics[0].metric_id,
-            "replay/next_interaction_hit_rate@10/v000001/0/600000"
+            "replay/next_interaction_hit_rate@10/v000001/model/warm/0/600000"
         );
         assert_eq!((metrics[0].lo, metrics[0].n), (Some(0.1), 2));
     }

@@ -9,6 +9,7 @@ use super::Context;
 use crate::error::Error;
 use crate::lake::{FileEntry, Gap, NewFile, Shard, read_file, write_file};
 use crate::rows::{Poison, movies_batch, movies_of, read};
+use crate::table::Table;
 
 /// One partition of the catalogue.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ impl CatalogueShard {
         let mut movies = BTreeMap::new();
         for entry in &shard.manifest().files {
             let path = shard.path_of(entry);
-            for batch in read_file(&path)? {
+            for batch in read_file(&path, &Table::Movies.schema())? {
                 let found = movies_of(&batch)
                     .ok_or_else(|| Error::damaged(&path, "its columns are not those of the catalogue"))?;
                 movies.extend(found.into_iter().map(|movie| (movie.movie_id, movie)));

@@ -28,7 +28,12 @@ pub(super) struct EventShard {
     next_offset: Option<i64>,
     /// When the first record after the last commit came, ms.
     since_ms: Option<i64>,
+    /// When old rows were last looked for, ms.
+    expired_ms: Option<i64>,
 }
+
+/// How often old rows are looked for.
+const EXPIRE_EVERY_MS: i64 = 60 * 60 * 1000;
 
 impl std::fmt::Debug for EventShard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -50,6 +55,7 @@ impl EventShard {
             bytes: 0,
             next_offset,
             since_ms: None,
+            expired_ms: None,
         }
     }
 
@@ -85,6 +91,19 @@ impl EventShard {
     pub(super) fn flush_if_due(&mut self, context: &Context) -> Result<(), Error> {
         if context.is_due(self.since_ms) {
             self.flush(context)?;
+        }
+        self.expire_if_due(context)
+    }
+
+    /// Lets go of old rows, at the start and every hour, also where nothing new arrives.
+    fn expire_if_due(&mut self, context: &Context) -> Result<(), Error> {
+        let now = context.clock.now_ms();
+        let is_due = self
+            .expired_ms
+            .is_none_or(|last| now.saturating_sub(last) >= EXPIRE_EVERY_MS);
+        if is_due {
+            self.expired_ms = Some(now);
+            self.shard.expire(&context.retention, now)?;
         }
         Ok(())
     }

@@ -210,8 +210,15 @@ fn tables_in(query: &str) -> BTreeSet<Table> {
         .into_iter()
         .filter(|table| words.contains(table.name()))
         .collect();
-    if words.contains("impressions") {
-        tables.insert(Table::RequestLogs);
+    for (view, sources) in [
+        ("impressions", &[Table::RequestLogs][..]),
+        ("attributions", &[Table::RequestLogs, Table::Interactions]),
+        ("models", &[Table::ModelEvents]),
+        ("features_as_of", &[Table::Interactions, Table::Movies]),
+    ] {
+        if words.contains(view) {
+            tables.extend(sources);
+        }
     }
     tables
 }
@@ -225,6 +232,10 @@ mod tests {
         assert_eq!(
             tables_in("SELECT * FROM Impressions i JOIN movies USING (movie_id)"),
             BTreeSet::from([Table::RequestLogs, Table::Movies])
+        );
+        assert_eq!(
+            tables_in("SELECT * FROM attributions"),
+            BTreeSet::from([Table::RequestLogs, Table::Interactions])
         );
         assert_eq!(tables_in("SELECT 1 FROM request_logs_old"), BTreeSet::new());
     }

@@ -143,7 +143,7 @@ fn stored_movies(
     for manifest in snapshot.0.get(&Table::Movies).into_iter().flatten() {
         for file in &manifest.files {
             let path = dir.join(&file.path);
-            for batch in crate::lake::read_file(&path)? {
+            for batch in crate::lake::read_file(&path, &Table::Movies.schema())? {
                 let found = movies_of(&batch).ok_or_else(|| {
                     crate::Error::damaged(&path, "its columns are not those of the catalogue")
                 })?;

@@ -14,6 +14,8 @@ pub struct SqlOptions {
     pub max_result_rows: usize,
     /// Threads' worth of work a query is split into; 0 takes one per core.
     pub parallelism: usize,
+    /// How long after a list an interaction may answer it in the table `attributions`, ms of event time.
+    pub attribution_window_ms: i64,
     /// The hot tail.
     pub hot: HotOptions,
 }
@@ -25,6 +27,7 @@ impl Default for SqlOptions {
             timeout_ms: 30_000,
             max_result_rows: 1_000_000,
             parallelism: 0,
+            attribution_window_ms: 30 * 60 * 1000,
             hot: HotOptions::default(),
         }
     }

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, BooleanArray, Date32Array, TimestampMillisecondArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Date32Array, TimestampMillisecondArray};
+use datafusion::arrow::compute::{max, min};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::Session;
 use datafusion::common::pruning::PruningStatistics;
@@ -80,6 +81,21 @@ impl LakeTable {
             files,
             hot,
         })
+    }
+
+    /// First and last event time of each file and of each batch of newer rows.
+    pub(super) fn spans(&self) -> Vec<(i64, i64)> {
+        let of_files = self
+            .files
+            .iter()
+            .filter_map(|(_, file)| Some((file.min_ms?, file.max_ms?)));
+        let of_rows = self.hot.iter().filter_map(|batch| {
+            let times = batch
+                .column_by_name(self.table.time_column()?)?
+                .as_primitive_opt::<TimestampMillisecondType>()?;
+            Some((min(times)?, max(times)?))
+        });
+        of_files.chain(of_rows).collect()
     }
 
     /// The files that may hold rows which pass `filters`, by the times that the manifest keeps of them.

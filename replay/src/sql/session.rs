@@ -11,20 +11,14 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use super::attributions::Attributions;
+use super::functions;
 use super::hot::Hot;
 use super::provider::LakeTable;
+use super::views::VIEWS;
 use super::{SqlError, SqlOptions, documentation};
 use crate::lake::{Manifest, manifests};
 use crate::table::Table;
-
-/// One row per item and position of a served list.
-const IMPRESSIONS: &str = "\
-SELECT kafka_partition, kafka_offset, request_id, \"timestamp\", date, endpoint, user_id, surface, model_version, \
-policy, experiment, arm, feature_version, fallback_reason, \
-item['movie_id'] AS movie_id, item['rank'] AS rank, item['score'] AS score, item['source'] AS source, \
-item['propensity'] AS propensity, item['explored'] AS explored \
-FROM (SELECT kafka_partition, kafka_offset, request_id, \"timestamp\", date, endpoint, user_id, surface, \
-model_version, policy, experiment, arm, feature_version, fallback_reason, unnest(items) AS item FROM request_logs)";
 
 /// What the manifests said at one moment.
 #[derive(Debug, Clone, Default)]
@@ -63,9 +57,9 @@ pub(super) fn runtime(options: &SqlOptions) -> Result<Arc<RuntimeEnv>, SqlError>
         .map_err(|error| SqlError::Execution(error.to_string()))
 }
 
-/// A session with the lake's tables, as they are now: `request_logs`, `impressions`, `interactions`, `model_events`,
-/// `quality_metrics`, `movies`, and `documentation`, which describes the columns of the others. A table of which
-/// nothing is stored yet is there and empty.
+/// A session with the lake's tables as they are now ([`documentation`] names them), `documentation`, which describes
+/// their columns, and marquee's own [functions](super::FUNCTIONS). A table of which nothing is stored yet is there and
+/// empty.
 ///
 /// For queries of one's own; it does not refuse statements that write. [`super::SqlEngine`] does.
 ///
@@ -91,6 +85,7 @@ pub(super) async fn session_of(
     }
     config.options_mut().sql_parser.collect_spans = true;
     let context = SessionContext::new_with_config_rt(config, runtime);
+    let mut providers = BTreeMap::new();
     for table in Table::ALL {
         let rows = hot.tables.remove(&table).unwrap_or_default();
         let files = if rows.replaces_files {
@@ -105,13 +100,31 @@ pub(super) async fn session_of(
                 .filter(|file| file.rows > 0)
                 .collect()
         };
-        let provider = LakeTable::new(&lake_dir, table, files, rows.batches).map_err(fail)?;
+        let provider = Arc::new(LakeTable::new(&lake_dir, table, files, rows.batches).map_err(fail)?);
         context
-            .register_table(table.name(), Arc::new(provider))
+            .register_table(table.name(), Arc::clone(&provider) as _)
+            .map_err(fail)?;
+        providers.insert(table, provider);
+    }
+    if let (Some(logs), Some(interactions)) = (
+        providers.remove(&Table::RequestLogs),
+        providers.remove(&Table::Interactions),
+    ) {
+        let attributions = Attributions::new(logs, interactions, options.attribution_window_ms.max(0));
+        context
+            .register_table("attributions", Arc::new(attributions))
             .map_err(fail)?;
     }
-    let impressions = context.sql(IMPRESSIONS).await.map_err(fail)?.into_view();
-    context.register_table("impressions", impressions).map_err(fail)?;
+    for (name, definition) in VIEWS {
+        let view = context.sql(definition).await.map_err(fail)?.into_view();
+        context.register_table(name, view).map_err(fail)?;
+    }
+    for function in functions::aggregates() {
+        context.register_udaf(function);
+    }
+    for function in functions::scalars() {
+        context.register_udf(function);
+    }
     let docs = documentation_batch().map_err(|error| SqlError::Lake(error.to_string()))?;
     context.register_batch("documentation", docs).map_err(fail)?;
     Ok(context)

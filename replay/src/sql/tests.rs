@@ -12,7 +12,7 @@ use marquee_schemas::{
 };
 
 use super::*;
-use crate::config::{CompactionConfig, FlushConfig};
+use crate::config::{CompactionConfig, FlushConfig, RetentionConfig};
 use crate::disk::OsDisk;
 use crate::lake::Lake;
 use crate::sink::{Context, DeadLetters, Sink};
@@ -20,7 +20,7 @@ use crate::table::Table;
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
 /// 2024-05-01.
-const MAY: i64 = 1_714_521_600_000;
+pub(super) const MAY: i64 = 1_714_521_600_000;
 
 struct NoLetters;
 
@@ -31,13 +31,14 @@ impl DeadLetters for NoLetters {
 }
 
 /// Writes `records` as one partition's log of their topic, `per_flush` at a time.
-fn store(dir: &Path, records: &[Vec<u8>], table: Table, per_flush: usize) {
+pub(super) fn store(dir: &Path, records: &[Vec<u8>], table: Table, per_flush: usize) {
     let context = Context {
         flush: FlushConfig {
             max_rows: per_flush,
             ..FlushConfig::default()
         },
         compaction: CompactionConfig::default(),
+        retention: RetentionConfig::default(),
         clock: Arc::new(ManualClock::at(0)),
         dead_letters: Box::new(NoLetters),
         counts: Arc::default(),
@@ -166,7 +167,9 @@ async fn request_logs_read_back_equal_what_was_logged() {
         object.remove("schema_version");
         object.insert("kafka_partition".into(), 0.into());
         object.insert("kafka_offset".into(), offset.into());
-        object.entry("seeds").or_insert_with(|| serde_json::json!([]));
+        for list in ["seeds", "left_out"] {
+            object.entry(list).or_insert_with(|| serde_json::json!([]));
+        }
         for nested in ["filters", "stages"] {
             let text = object[nested].to_string();
             object.insert(nested.into(), text.into());
@@ -424,7 +427,7 @@ async fn a_mistake_is_answered_with_its_place_and_a_hint() {
     assert!(
         error
             .to_string()
-            .contains("request_logs, impressions, interactions"),
+            .contains("request_logs, impressions, attributions, interactions"),
         "{error}"
     );
 

@@ -1,7 +1,10 @@
 //! Means over clusters, with intervals.
+//!
+//! A user's lists resemble one another, so it is users that are drawn independently, not lists. All intervals are at
+//! 95% and use the linearised variance of a ratio (Cochran, *Sampling Techniques*, 3rd ed., section 6.3).
 
 /// 0.975 quantile of the normal distribution.
-const Z: f64 = 1.959_963_984_540_054;
+pub const Z_95: f64 = 1.959_963_984_540_054;
 
 /// A mean with its 95% interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,17 +17,22 @@ pub struct Estimate {
     pub n: u64,
 }
 
-struct Ratio {
-    value: f64,
+/// A sum over a sum, and how sure it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ratio {
+    /// Sum of the totals over sum of the sizes.
+    pub value: f64,
     /// Variance of `value`; `None` with fewer than two clusters.
-    variance: Option<f64>,
-    n: f64,
-    clusters: f64,
+    pub variance: Option<f64>,
+    /// Sum of the sizes.
+    pub n: f64,
+    /// Number of clusters.
+    pub clusters: f64,
 }
 
 /// Sum over sum of (total, size) per cluster, with the linearised variance
-/// `m / (m - 1) · Σ (tᵢ - r·nᵢ)² / (Σ nᵢ)²`.
-fn ratio(clusters: impl Iterator<Item = (f64, f64)>) -> Option<Ratio> {
+/// `m / (m - 1) · Σ (tᵢ - r·nᵢ)² / (Σ nᵢ)²`. `None` if the sizes add up to nothing.
+pub fn ratio(clusters: impl Iterator<Item = (f64, f64)>) -> Option<Ratio> {
     let clusters: Vec<(f64, f64)> = clusters.collect();
     let n: f64 = clusters.iter().map(|cluster| cluster.1).sum();
     if n <= 0.0 {
@@ -45,10 +53,11 @@ fn ratio(clusters: impl Iterator<Item = (f64, f64)>) -> Option<Ratio> {
 }
 
 /// Wilson's score interval (Wilson 1927) for a share `p` of `n`.
-fn wilson(p: f64, n: f64) -> (f64, f64) {
-    let z2 = Z * Z;
+#[must_use]
+pub fn wilson(p: f64, n: f64) -> (f64, f64) {
+    let z2 = Z_95 * Z_95;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = Z / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
+    let half = Z_95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
     ((centre - half).max(0.0), (centre + half).min(1.0))
 }
 
@@ -61,8 +70,9 @@ fn count(n: f64) -> u64 {
     n as u64
 }
 
-/// The share of successes; each cluster gives its successes and its size.
-pub(super) fn proportion(clusters: impl Iterator<Item = (f64, f64)>) -> Option<Estimate> {
+/// The share of successes; each cluster gives its successes and its size. The interval is Wilson's on the effective
+/// sample size.
+pub fn proportion(clusters: impl Iterator<Item = (f64, f64)>) -> Option<Estimate> {
     let ratio = ratio(clusters)?;
     let p = ratio.value;
     let effective = match ratio.variance {
@@ -77,16 +87,22 @@ pub(super) fn proportion(clusters: impl Iterator<Item = (f64, f64)>) -> Option<E
     })
 }
 
-/// The mean of values in [0, 1]; each cluster gives its sum and its size.
-pub(super) fn mean(clusters: impl Iterator<Item = (f64, f64)>) -> Option<Estimate> {
+/// The mean of values in [0, 1]; each cluster gives its sum and its size. The interval is the normal one.
+pub fn mean(clusters: impl Iterator<Item = (f64, f64)>) -> Option<Estimate> {
+    mean_within(clusters, 0.0, 1.0)
+}
+
+/// The mean of values that lie between `low` and `high`; each cluster gives its sum and its size. The interval is the
+/// normal one, cut at those ends.
+pub fn mean_within(clusters: impl Iterator<Item = (f64, f64)>, low: f64, high: f64) -> Option<Estimate> {
     let ratio = ratio(clusters)?;
     let half = ratio
         .variance
         .filter(|&variance| variance > 0.0)
-        .map(|variance| Z * variance.sqrt());
+        .map(|variance| Z_95 * variance.sqrt());
     Some(Estimate {
         value: ratio.value,
-        interval: half.map(|half| ((ratio.value - half).max(0.0), (ratio.value + half).min(1.0))),
+        interval: half.map(|half| ((ratio.value - half).max(low), (ratio.value + half).min(high))),
         n: count(ratio.n),
     })
 }

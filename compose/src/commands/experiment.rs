@@ -1,0 +1,86 @@
+//! `marquee experiment`: the arms of an experiment, looked at after every hour.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use marquee_replay::{ArmReport, ExperimentOptions, ExperimentReport, Measure, experiment};
+use marquee_runtime::{Clock, SystemClock};
+
+use super::replay::time_ms;
+use crate::cli::{Common, ExperimentArgs};
+use crate::config::Config;
+use crate::instance::StateDir;
+
+pub(crate) async fn run(common: &Common, args: ExperimentArgs) -> Result<()> {
+    let state = StateDir::new(&common.state_dir)?;
+    let from = args.from.as_deref().map_or(Ok(0), time_ms).context("--from")?;
+    let to = args
+        .to
+        .as_deref()
+        .map_or(Ok(i64::MAX / 2), time_ms)
+        .context("--to")?;
+    let options = ExperimentOptions {
+        experiment: args.experiment,
+        control: args.control,
+        shares: args.shares.into_iter().collect::<BTreeMap<_, _>>(),
+        alpha: args.alpha,
+        effect: args.effect,
+        least_users: args.least_users,
+        k: 10,
+        attribution_window_ms: Config::load(common)?.replay.evaluation.attribution_window_ms,
+        as_of_ms: SystemClock.now_ms(),
+    };
+    let report = experiment(&state.lake(), from, to, &options).await?;
+    print(&options, &report);
+    Ok(())
+}
+
+fn print(options: &ExperimentOptions, report: &ExperimentReport) {
+    if report.arms.is_empty() {
+        println!("no list of {} was served in this period", options.experiment);
+        return;
+    }
+    let measure = match report.measure {
+        Measure::ClickedLists => "share of lists clicked",
+        Measure::NextInteractionHits => "next-interaction hit rate@10 (no click names a list)",
+    };
+    println!("{}: {measure}, {} hourly looks", options.experiment, report.looks);
+    for arm in &report.arms {
+        println!("{}", line(arm));
+    }
+    if let Some(p) = report.sample_ratio_p {
+        println!("sizes of the arms: sequential p = {p:.4}");
+    }
+    if report.crossed_users > 0 {
+        println!(
+            "{} lists went to users of another arm and are left out",
+            report.crossed_users
+        );
+    }
+    match report.winner() {
+        _ if report.has_sample_ratio_mismatch() => {
+            println!(
+                "the arms do not have their intended sizes: users were lost, no figure here means anything"
+            );
+        }
+        Some(arm) => println!("{} is better", arm.arm),
+        None => println!("no winner yet"),
+    }
+}
+
+fn line(arm: &ArmReport) -> String {
+    let value = arm.value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+    let head = format!("{:<16} {:>8} users  {value}", arm.arm, arm.users);
+    match (arm.comparison, arm.look) {
+        (Some(comparison), Some(look)) => format!(
+            "{head}  {:+.4} ({:+.4} to {:+.4} at all looks), p = {:.4}, {:?}; CUPED took {:.0}% of the variance",
+            comparison.difference,
+            look.interval.0,
+            look.interval.1,
+            look.p,
+            look.decision,
+            comparison.variance_removed * 100.0
+        ),
+        _ => head,
+    }
+}

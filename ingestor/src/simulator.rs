@@ -1,0 +1,463 @@
+//! Users who answer the lists that they are served: the closed loop whose truth is known.
+//!
+//! Tastes are [fitted](taste) from real ratings, so that they have the structure of real ones. A simulated user comes
+//! for a session of a few lists, examines a list from the top with less and less patience, clicks an examined movie with
+//! a chance that rises with how much they would like it, and rates some of what they clicked. Everything they do carries
+//! the `request_id` of the list that it answers. [`Scenario`]s change tastes at a moment: what was popular, or who likes
+//! what.
+//!
+//! [`Simulator::expected_clicks`] is the truth that estimates can be held against: it is computed from the chances
+//! themselves, not from what was drawn. Everything follows from the seed.
+
+mod taste;
+
+use std::str::FromStr;
+
+use marquee_schemas::{Interaction, Kind, MovieId, SchemaVersion, UserId};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::{Dataset, Error};
+use taste::Tastes;
+
+/// Settings of a simulation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimulatorConfig {
+    /// Everything drawn follows from it.
+    pub seed: u64,
+    /// Simulated users.
+    pub users: u64,
+    /// The first user's id; the others follow. Keep it away from the data set's own users.
+    pub first_user_id: u64,
+    /// Mean number of lists per session, at least 1.
+    pub mean_lists: f64,
+    /// How fast patience falls: position k (from 0) is examined with chance `(k + 1)^-patience_loss` (the position-based
+    /// model, as in Joachims, Swaminathan and Schnabel 2017).
+    pub patience_loss: f64,
+    /// The rating that a movie must promise to be clicked with chance one half.
+    pub wanted_stars: f64,
+    /// Stars above that which bring the chance from one half to 0.73 (a logistic unit).
+    pub stars_per_logit: f64,
+    /// Chance that a clicked movie is rated.
+    pub rating_chance: f64,
+    /// What changes, and when.
+    pub scenario: Scenario,
+}
+
+impl Default for SimulatorConfig {
+    fn default() -> Self {
+        Self {
+            seed: 42,
+            users: 1_000,
+            first_user_id: 1_000_000_000,
+            mean_lists: 3.0,
+            patience_loss: 0.7,
+            wanted_stars: 4.2,
+            stars_per_logit: 0.4,
+            rating_chance: 0.5,
+            scenario: Scenario::Steady,
+        }
+    }
+}
+
+/// What changes in the course of a simulation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Scenario {
+    /// Nothing.
+    #[default]
+    Steady,
+    /// From the given session on, everyone likes movies of a genre better by so many stars.
+    Trend {
+        /// The genre.
+        genre: String,
+        /// Stars.
+        stars: f64,
+        /// Sessions before it begins.
+        after_sessions: u64,
+    },
+    /// From the given session on, a share of the users has the taste of somebody else.
+    Shift {
+        /// Share of the users, 0 to 1.
+        share: f64,
+        /// Sessions before it begins.
+        after_sessions: u64,
+    },
+}
+
+impl FromStr for Scenario {
+    type Err = String;
+
+    /// `steady`, `trend:GENRE:STARS:SESSIONS` or `shift:SHARE:SESSIONS`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("{text:?} is no scenario: steady, trend:GENRE:STARS:SESSIONS or shift:SHARE:SESSIONS");
+        let parts: Vec<&str> = text.split(':').collect();
+        match parts.as_slice() {
+            ["steady"] => Ok(Self::Steady),
+            ["trend", genre, stars, sessions] => Ok(Self::Trend {
+                genre: (*genre).to_owned(),
+                stars: stars.parse().map_err(|_| wrong())?,
+                after_sessions: sessions.parse().map_err(|_| wrong())?,
+            }),
+            ["shift", share, sessions] => Ok(Self::Shift {
+                share: share.parse().map_err(|_| wrong())?,
+                after_sessions: sessions.parse().map_err(|_| wrong())?,
+            }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// A user who comes in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Who.
+    pub user_id: UserId,
+    /// The session, unique in the simulation.
+    pub session_id: String,
+    /// Lists they will look at.
+    pub lists: u32,
+    /// Number of the session, from 0.
+    pub number: u64,
+}
+
+/// The simulated users.
+#[derive(Debug, Clone)]
+pub struct Simulator {
+    config: SimulatorConfig,
+    tastes: Tastes,
+    rng: ChaCha12Rng,
+    sessions: u64,
+    events: u64,
+}
+
+/// How long a user looks at a list before the first act, and between acts, ms.
+const PAUSE_MS: i64 = 2_000;
+
+impl Simulator {
+    /// Users with tastes fitted from `dataset`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings out of their domain, a genre that no movie has, and a data set without ratings.
+    pub fn fit(dataset: &Dataset, config: SimulatorConfig) -> Result<Self, Error> {
+        let refuse = |what: &str| Err(Error::Config(format!("simulator: {what}")));
+        if config.users == 0 || dataset.ratings.is_empty() {
+            return refuse("there must be users, and ratings to fit tastes from");
+        }
+        if !(config.mean_lists >= 1.0 && config.mean_lists.is_finite()) {
+            return refuse("mean_lists must be at least 1");
+        }
+        if !(config.patience_loss >= 0.0 && config.stars_per_logit > 0.0) {
+            return refuse("patience_loss must not be negative, stars_per_logit must be above 0");
+        }
+        if !(0.0..=1.0).contains(&config.rating_chance) {
+            return refuse("rating_chance must lie between 0 and 1");
+        }
+        if matches!(config.scenario, Scenario::Shift { share, .. } if !(0.0..=1.0).contains(&share)) {
+            return refuse("the share of a shift must lie between 0 and 1");
+        }
+        let tastes = Tastes::fit(dataset, config.users, config.seed);
+        if let Scenario::Trend { genre, .. } = &config.scenario
+            && !dataset.movies.iter().any(|movie| movie.genres.contains(genre))
+        {
+            return refuse(&format!("no movie has the genre {genre:?}"));
+        }
+        Ok(Self {
+            rng: ChaCha12Rng::seed_from_u64(config.seed),
+            config,
+            tastes,
+            sessions: 0,
+            events: 0,
+        })
+    }
+
+    /// The next user who comes in.
+    pub fn next_session(&mut self) -> Session {
+        let user = self.rng.random_range(0..self.config.users);
+        let number = self.sessions;
+        self.sessions += 1;
+        // Geometric: after every list the user goes with the same chance.
+        let stay = 1.0 - 1.0 / self.config.mean_lists;
+        let mut lists = 1;
+        while lists < 100 && self.rng.random::<f64>() < stay {
+            lists += 1;
+        }
+        Session {
+            user_id: UserId(self.config.first_user_id + user),
+            session_id: format!("sim-{}-{number}", self.config.seed),
+            lists,
+            number,
+        }
+    }
+
+    /// The stars that a user would give a movie in this session, before any noise.
+    fn stars(&self, session: &Session, movie: MovieId) -> f64 {
+        let user = session.user_id.0.saturating_sub(self.config.first_user_id);
+        match &self.config.scenario {
+            Scenario::Trend {
+                genre,
+                stars,
+                after_sessions,
+            } if session.number >= *after_sessions && self.tastes.has_genre(movie, genre) => {
+                self.tastes.stars(user, movie) + stars
+            }
+            Scenario::Shift {
+                share,
+                after_sessions,
+            } if session.number >= *after_sessions => {
+                // The first users are those who change; whom they become is as arbitrary.
+                let changes = (user as f64 + 0.5) / self.config.users as f64 <= *share;
+                let other = (user + self.config.users / 2) % self.config.users;
+                self.tastes.stars(if changes { other } else { user }, movie)
+            }
+            _ => self.tastes.stars(user, movie),
+        }
+    }
+
+    /// Chance that the user clicks the movie at `position` (from 0).
+    #[must_use]
+    pub fn click_chance(&self, session: &Session, movie: MovieId, position: usize) -> f64 {
+        let examined = (position as f64 + 1.0).powf(-self.config.patience_loss);
+        let wish = (self.stars(session, movie) - self.config.wanted_stars) / self.config.stars_per_logit;
+        examined / (1.0 + (-wish).exp())
+    }
+
+    /// Clicks that a list may be expected to earn: the truth behind what [`Simulator::answer`] draws.
+    #[must_use]
+    pub fn expected_clicks(&self, session: &Session, list: &[MovieId]) -> f64 {
+        list.iter()
+            .enumerate()
+            .map(|(at, &movie)| self.click_chance(session, movie, at))
+            .sum()
+    }
+
+    /// What the user does about a list that was served at `served_ms`: impressions of what they examined, clicks, and
+    /// ratings, in the order of time.
+    pub fn answer(
+        &mut self,
+        session: &Session,
+        request_id: &str,
+        list: &[MovieId],
+        served_ms: i64,
+    ) -> Vec<Interaction> {
+        let mut acts = Vec::new();
+        let mut at_ms = served_ms;
+        for (position, &movie) in list.iter().enumerate() {
+            let examined = (position as f64 + 1.0).powf(-self.config.patience_loss);
+            if self.rng.random::<f64>() >= examined {
+                continue;
+            }
+            at_ms += PAUSE_MS;
+            acts.push(self.act(session, request_id, movie, Kind::Impression, None, at_ms));
+            let wanted = self.click_chance(session, movie, position) / examined;
+            if self.rng.random::<f64>() >= wanted {
+                continue;
+            }
+            at_ms += PAUSE_MS;
+            acts.push(self.act(session, request_id, movie, Kind::Click, None, at_ms));
+            if self.rng.random::<f64>() < self.config.rating_chance {
+                at_ms += PAUSE_MS;
+                let noise: f64 = (0..4).map(|_| self.rng.random::<f64>() - 0.5).sum();
+                let stars = half_stars(self.stars(session, movie) + noise);
+                acts.push(self.act(session, request_id, movie, Kind::Rating, Some(stars), at_ms));
+            }
+        }
+        acts
+    }
+
+    fn act(
+        &mut self,
+        session: &Session,
+        request_id: &str,
+        movie: MovieId,
+        kind: Kind,
+        rating: Option<f32>,
+        timestamp: i64,
+    ) -> Interaction {
+        self.events += 1;
+        Interaction {
+            schema_version: SchemaVersion,
+            event_id: format!("{}/{}", session.session_id, self.events),
+            user_id: session.user_id,
+            movie_id: Some(movie),
+            kind,
+            rating,
+            genres: Vec::new(),
+            timestamp,
+            session_id: Some(session.session_id.clone()),
+            request_id: Some(request_id.to_owned()),
+            source: Some("simulator".into()),
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "between 0.5 and 5")]
+fn half_stars(stars: f64) -> f32 {
+    ((stars * 2.0).round() / 2.0).clamp(0.5, 5.0) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use marquee_schemas::Record;
+
+    use super::*;
+    use crate::{SyntheticConfig, synthetic};
+
+    fn dataset() -> Dataset {
+        synthetic::generate(&SyntheticConfig {
+            seed: 3,
+            ..SyntheticConfig::default()
+        })
+        .unwrap()
+    }
+
+    fn simulator(dataset: &Dataset, scenario: Scenario) -> Simulator {
+        let config = SimulatorConfig {
+            users: 200,
+            scenario,
+            ..SimulatorConfig::default()
+        };
+        Simulator::fit(dataset, config).unwrap()
+    }
+
+    /// Lists of every tenth movie, to all that come; what they earned and what they should have.
+    fn run(simulator: &mut Simulator, dataset: &Dataset, sessions: u64) -> (f64, f64, Vec<Interaction>) {
+        let (mut clicks, mut expected, mut acts) = (0.0, 0.0, Vec::new());
+        for n in 0..sessions {
+            let session = simulator.next_session();
+            let skip = usize::try_from(n % 10).unwrap();
+            let list: Vec<MovieId> = dataset
+                .movies
+                .iter()
+                .skip(skip)
+                .step_by(10)
+                .take(10)
+                .map(|m| m.movie_id)
+                .collect();
+            expected += simulator.expected_clicks(&session, &list);
+            let answer = simulator.answer(&session, "r", &list, 1_000);
+            clicks += answer.iter().filter(|act| act.kind == Kind::Click).count() as f64;
+            acts.extend(answer);
+        }
+        (clicks, expected, acts)
+    }
+
+    #[test]
+    fn the_drawn_clicks_are_those_expected_and_every_act_is_valid_and_names_its_list() {
+        let dataset = dataset();
+        let mut simulator = simulator(&dataset, Scenario::Steady);
+        let (clicks, expected, acts) = run(&mut simulator, &dataset, 4_000);
+        // Clicks are a sum of independent draws whose variance is below their mean.
+        assert!(
+            (clicks - expected).abs() < 4.0 * expected.sqrt(),
+            "{clicks} {expected}"
+        );
+        assert!(clicks > 200.0, "{clicks}");
+        let ids: std::collections::HashSet<&str> = acts.iter().map(|act| act.event_id.as_str()).collect();
+        assert_eq!(ids.len(), acts.len());
+        for act in &acts {
+            act.check().unwrap();
+            assert_eq!(act.request_id.as_deref(), Some("r"));
+        }
+        assert!(acts.iter().any(|act| act.kind == Kind::Rating));
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_users_and_acts() {
+        let dataset = dataset();
+        let once = run(&mut simulator(&dataset, Scenario::Steady), &dataset, 50).2;
+        assert_eq!(
+            once,
+            run(&mut simulator(&dataset, Scenario::Steady), &dataset, 50).2
+        );
+    }
+
+    #[test]
+    fn the_same_movie_is_clicked_less_the_further_down_it_stands() {
+        let dataset = dataset();
+        let mut simulator = simulator(&dataset, Scenario::Steady);
+        let session = simulator.next_session();
+        let movie = dataset.movies[0].movie_id;
+        let chances: Vec<f64> = (0..5)
+            .map(|at| simulator.click_chance(&session, movie, at))
+            .collect();
+        assert!(chances.windows(2).all(|pair| pair[1] < pair[0]), "{chances:?}");
+        assert!((chances[3] / chances[0] - 4_f64.powf(-0.7)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_trend_lifts_its_genre_and_a_shift_changes_some_users_from_their_session_on() {
+        let dataset = dataset();
+        let genre = dataset.movies[0].genres[0].clone();
+        let movie = dataset.movies[0].movie_id;
+        let trend = Scenario::Trend {
+            genre,
+            stars: 1.0,
+            after_sessions: 5,
+        };
+        let mut trending = simulator(&dataset, trend);
+        let first = trending.next_session();
+        let later = Session {
+            number: 5,
+            ..first.clone()
+        };
+        assert!(trending.click_chance(&later, movie, 0) > 1.5 * trending.click_chance(&first, movie, 0));
+
+        let shifting = simulator(
+            &dataset,
+            Scenario::Shift {
+                share: 0.5,
+                after_sessions: 1,
+            },
+        );
+        let of = |user: u64, number: u64| {
+            let session = Session {
+                user_id: UserId(SimulatorConfig::default().first_user_id + user),
+                session_id: String::new(),
+                lists: 1,
+                number,
+            };
+            shifting.click_chance(&session, movie, 0)
+        };
+        let changed = (0..200).filter(|&user| of(user, 0) != of(user, 1)).count();
+        assert!((90..=100).contains(&changed), "{changed}");
+        assert_eq!(of(199, 0), of(199, 1));
+    }
+
+    #[test]
+    fn scenarios_are_read_and_settings_out_of_their_domain_refused() {
+        assert_eq!("steady".parse(), Ok(Scenario::Steady));
+        assert_eq!(
+            "shift:0.5:100".parse(),
+            Ok(Scenario::Shift {
+                share: 0.5,
+                after_sessions: 100
+            })
+        );
+        assert!("trend:Drama".parse::<Scenario>().is_err());
+        let dataset = dataset();
+        for config in [
+            SimulatorConfig {
+                users: 0,
+                ..SimulatorConfig::default()
+            },
+            SimulatorConfig {
+                mean_lists: 0.5,
+                ..SimulatorConfig::default()
+            },
+            SimulatorConfig {
+                rating_chance: 1.5,
+                ..SimulatorConfig::default()
+            },
+            SimulatorConfig {
+                scenario: "trend:Nonsense:1:0".parse().unwrap(),
+                ..SimulatorConfig::default()
+            },
+        ] {
+            assert!(matches!(Simulator::fit(&dataset, config), Err(Error::Config(_))));
+        }
+    }
+}

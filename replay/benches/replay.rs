@@ -1,0 +1,270 @@
+//! `cargo bench --bench replay`: logged requests into the lake, then five analysts' questions to it, beside DuckDB on
+//! the same files.
+//!
+//! `MARQUEE_BENCH_REQUESTS` sets the number of requests (10 million without it); the questions are asked at a tenth of
+//! it and at the end, so that the growth shows. The last line is JSON.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+
+use marquee_replay::{CompactionConfig, FlushConfig, LakeWriter, SqlEngine, SqlOptions};
+use marquee_runtime::ManualClock;
+use marquee_runtime::bus::RawRecord;
+use marquee_schemas::{
+    Endpoint, Filters, LoggedItem, ModelVersion, MovieId, RequestLog, SchemaVersion, StageLatency, Topic,
+    UserId, encode,
+};
+use marquee_testkit::python_with;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// 2024-05-01.
+const MAY: i64 = 1_714_521_600_000;
+const DAYS: i64 = 7;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+const MOVIES: u32 = 10_000;
+const USERS: u64 = 200_000;
+const PER_BATCH: i64 = 20_000;
+const PARTITIONS: i64 = 2;
+/// Each question is asked so often; the median counts.
+const TIMES: usize = 5;
+
+/// Name, question to marquee, question to DuckDB over `{request_logs}`.
+const QUESTIONS: [(&str, &str, &str); 5] = [
+    (
+        "latency_by_day_and_endpoint",
+        "SELECT date, endpoint, count(*), approx_percentile_cont(latency_ms, 0.95) FROM request_logs GROUP BY 1, 2 ORDER BY 1, 2",
+        "SELECT date, endpoint, count(*), approx_quantile(latency_ms, 0.95) FROM {request_logs} GROUP BY 1, 2 ORDER BY 1, 2",
+    ),
+    (
+        "traffic_by_hour_of_a_day",
+        "SELECT date_trunc('hour', \"timestamp\") AS hour, count(*), approx_distinct(user_id) FROM request_logs WHERE date = '2024-05-03' GROUP BY 1 ORDER BY 1",
+        "SELECT date_trunc('hour', \"timestamp\") AS hour, count(*), approx_count_distinct(user_id) FROM {request_logs} WHERE date = '2024-05-03' GROUP BY 1 ORDER BY 1",
+    ),
+    (
+        "fallback_share_by_model",
+        "SELECT model_version, count(*), avg(CASE WHEN fallback_reason IS NULL THEN 0 ELSE 1 END) FROM request_logs GROUP BY 1 ORDER BY 1",
+        "SELECT model_version, count(*), avg(CASE WHEN fallback_reason IS NULL THEN 0 ELSE 1 END) FROM {request_logs} GROUP BY 1 ORDER BY 1",
+    ),
+    (
+        "most_shown_movies_of_an_hour",
+        "SELECT movie_id, count(*) AS shown FROM impressions WHERE \"timestamp\" >= '2024-05-03T12:00:00Z' AND \"timestamp\" < '2024-05-03T13:00:00Z' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20",
+        "SELECT item.movie_id AS movie_id, count(*) AS shown FROM (SELECT unnest(items) AS item FROM {request_logs} WHERE date = '2024-05-03' AND \"timestamp\" >= '2024-05-03T12:00:00Z' AND \"timestamp\" < '2024-05-03T13:00:00Z') GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20",
+    ),
+    (
+        "lists_of_a_user",
+        "SELECT request_id, \"timestamp\", model_version FROM request_logs WHERE user_id = 4242 ORDER BY 2",
+        "SELECT request_id, \"timestamp\", model_version FROM {request_logs} WHERE user_id = 4242 ORDER BY 2",
+    ),
+];
+
+/// Skewed towards the small ones, as popularity is.
+fn skewed(rng: &mut ChaCha8Rng, most: u32) -> u32 {
+    let share: f64 = rng.random::<f64>().powi(3);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "below `most`"
+    )]
+    let value = (share * f64::from(most)) as u32;
+    value.min(most - 1)
+}
+
+fn request(n: i64, total: i64, rng: &mut ChaCha8Rng) -> RequestLog {
+    let timestamp = MAY + DAYS * DAY_MS * n / total;
+    let endpoint = match rng.random_range(0..20) {
+        0 => Endpoint::Popular,
+        1 | 2 => Endpoint::Similar,
+        _ => Endpoint::Recommend,
+    };
+    let rank_us: u32 = rng.random_range(80..400);
+    RequestLog {
+        schema_version: SchemaVersion,
+        request_id: format!(
+            "{timestamp:012x}-{:08x}-{:016x}",
+            rng.random::<u32>(),
+            rng.random::<u64>()
+        ),
+        timestamp,
+        endpoint,
+        status: 200,
+        user_id: Some(UserId(rng.random_range(0..USERS))),
+        surface: Some(if rng.random::<bool>() { "home" } else { "detail" }.into()),
+        model_version: Some(ModelVersion::from_ordinal(
+            1 + u64::try_from(4 * n / total).unwrap(),
+        )),
+        policy: "ranked".into(),
+        experiment: None,
+        arm: None,
+        assignment_hash: None,
+        feature_version: Some(rng.random_range(1..500)),
+        k: 10,
+        candidates: 9_000,
+        seeds: vec![],
+        filters: Filters::default(),
+        items: (0..10)
+            .map(|rank| LoggedItem {
+                movie_id: MovieId(skewed(rng, MOVIES)),
+                rank,
+                score: 20.0 / (1.0 + rank as f32) + rng.random::<f32>(),
+                source: "blend".into(),
+                propensity: 1.0,
+                explored: false,
+            })
+            .collect(),
+        fallback_reason: rng.random_ratio(1, 30).then(|| "unknown_user".into()),
+        left_out: Vec::new(),
+        latency_ms: f64::from(rank_us) / 1_000.0 + 0.05,
+        stages: vec![StageLatency {
+            stage: "rank".into(),
+            us: rank_us.into(),
+        }],
+    }
+}
+
+fn batch(from: i64, to: i64, total: i64, rng: &mut ChaCha8Rng) -> Vec<RawRecord> {
+    (from..to)
+        .map(|n| RawRecord {
+            topic: Topic::RequestLogs,
+            partition: i32::try_from(n % PARTITIONS).unwrap(),
+            offset: n / PARTITIONS,
+            timestamp_ms: -1,
+            key: None,
+            value: Some(encode(&request(n, total, rng))),
+        })
+        .collect()
+}
+
+fn bytes_below(dir: &Path) -> u64 {
+    std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            if path.is_dir() {
+                bytes_below(&path)
+            } else {
+                path.metadata().unwrap().len()
+            }
+        })
+        .sum()
+}
+
+/// The most memory this process ever held, MiB.
+fn peak_memory_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+async fn ours(lake: &Path) -> Vec<f64> {
+    let engine = SqlEngine::new(lake, SqlOptions::default()).unwrap();
+    let mut medians = Vec::new();
+    for (name, question, _) in QUESTIONS {
+        let mut times = Vec::new();
+        for _ in 0..TIMES {
+            let started = Instant::now();
+            let result = engine.run(question).await.unwrap();
+            assert!(result.num_rows() > 0, "{name}");
+            times.push(started.elapsed().as_secs_f64() * 1e3);
+        }
+        medians.push(median(times));
+    }
+    medians
+}
+
+/// The same by DuckDB, where Python and its package are to be had.
+fn duckdb(lake: &Path) -> Option<Vec<f64>> {
+    let python: PathBuf = python_with("duckdb==1.4.2 pytz==2025.2")
+        .inspect_err(|error| eprintln!("without DuckDB: {error}"))
+        .ok()?;
+    let script = "\
+import json, statistics, sys, time, duckdb
+lake, times, questions = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+duckdb.sql(\"SET TimeZone = 'UTC'\")
+source = f\"read_parquet('{lake}/request_logs/*/*.parquet', hive_partitioning = true)\"
+medians = []
+for question in questions:
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        assert duckdb.sql(question.replace('{request_logs}', source)).fetchall()
+        taken.append((time.perf_counter() - started) * 1e3)
+    medians.append(statistics.median(taken))
+print(json.dumps(medians))";
+    let questions: Vec<&str> = QUESTIONS.iter().map(|question| question.2).collect();
+    let output = Command::new(python)
+        .args(["-c", script])
+        .arg(lake)
+        .arg(TIMES.to_string())
+        .arg(serde_json::to_string(&questions).unwrap())
+        .output()
+        .unwrap();
+    if !output.status.success() {
+        eprintln!("without DuckDB: {}", String::from_utf8_lossy(&output.stderr));
+        return None;
+    }
+    serde_json::from_slice(&output.stdout).ok()
+}
+
+#[tokio::main]
+async fn main() {
+    let total: i64 = std::env::var("MARQUEE_BENCH_REQUESTS").map_or(10_000_000, |n| n.parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(42);
+    let (mut seconds, mut next) = (0.0, 0);
+    let mut measured = Vec::new();
+    for target in [total / 10, total] {
+        let clock = Arc::new(ManualClock::at(MAY));
+        let mut writer = LakeWriter::open(
+            dir.path(),
+            FlushConfig::default(),
+            CompactionConfig::default(),
+            clock,
+        )
+        .unwrap();
+        while next < target {
+            let end = (next + PER_BATCH).min(target);
+            let records = batch(next, end, total, &mut rng);
+            let started = Instant::now();
+            writer.write(records).unwrap();
+            seconds += started.elapsed().as_secs_f64();
+            next = end;
+        }
+        let started = Instant::now();
+        assert_eq!(writer.close().unwrap().count, 0);
+        seconds += started.elapsed().as_secs_f64();
+        let ours = ours(dir.path()).await;
+        let peer = duckdb(dir.path());
+        println!("{target} requests:");
+        for (at, (name, ..)) in QUESTIONS.iter().enumerate() {
+            let peer = peer
+                .as_ref()
+                .map_or("-".to_owned(), |peer| format!("{:.0} ms", peer[at]));
+            println!("  {name:<32} {:>6.0} ms   DuckDB {peer}", ours[at]);
+        }
+        measured.push(serde_json::json!({
+            "requests": target,
+            "ingest_seconds": seconds,
+            "ingest_rows_per_second": target as f64 / seconds,
+            "bytes_per_row": bytes_below(&dir.path().join("request_logs")) as f64 / target as f64,
+            "query_ms": QUESTIONS.iter().map(|question| question.0).zip(&ours).collect::<std::collections::BTreeMap<_, _>>(),
+            "duckdb_query_ms": peer.map(|peer| {
+                QUESTIONS.iter().map(|question| question.0).zip(peer).collect::<std::collections::BTreeMap<_, _>>()
+            }),
+            "peak_memory_mib": peak_memory_mib(),
+        }));
+    }
+    println!(
+        "{}",
+        serde_json::json!({ "bench": "replay", "measured": measured })
+    );
+}

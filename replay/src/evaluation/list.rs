@@ -1,0 +1,97 @@
+//! What was served, and what may answer it.
+
+use std::sync::Arc;
+
+use marquee_schemas::Kind;
+
+/// One position of a served list.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Shown {
+    pub(crate) movie_id: u32,
+    /// Probability of this movie here under the logging policy, given the positions above.
+    pub(crate) propensity: f64,
+}
+
+/// A served list.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct List {
+    pub(crate) request_id: String,
+    pub(crate) time_ms: i64,
+    pub(crate) endpoint: Arc<str>,
+    pub(crate) user_id: Option<u64>,
+    pub(crate) surface: Option<Arc<str>>,
+    pub(crate) model_version: Option<Arc<str>>,
+    pub(crate) policy: Arc<str>,
+    pub(crate) experiment: Option<Arc<str>>,
+    pub(crate) arm: Option<Arc<str>>,
+    pub(crate) feature_version: Option<u64>,
+    pub(crate) candidates: u32,
+    /// Whether the client asked for filters or gave seeds.
+    pub(crate) is_restricted: bool,
+    /// In order of rank.
+    pub(crate) items: Vec<Shown>,
+}
+
+impl List {
+    pub(crate) fn rank_of(&self, movie_id: u32) -> Option<usize> {
+        self.items.iter().position(|item| item.movie_id == movie_id)
+    }
+
+    /// Whether the list rests on nothing that its user did.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.feature_version.is_none_or(|version| version == 0)
+    }
+}
+
+/// An interaction that may answer a list.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) event_id: String,
+    pub(crate) user_id: u64,
+    pub(crate) movie_id: u32,
+    pub(crate) kind: Kind,
+    pub(crate) rating: Option<f32>,
+    pub(crate) time_ms: i64,
+    pub(crate) request_id: Option<String>,
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    pub(crate) fn list(request: &str, user: u64, time_ms: i64, movies: &[u32]) -> List {
+        List {
+            request_id: request.into(),
+            time_ms,
+            endpoint: "recommend".into(),
+            user_id: Some(user),
+            surface: None,
+            model_version: None,
+            policy: "ranked".into(),
+            experiment: None,
+            arm: None,
+            feature_version: Some(1),
+            candidates: 100,
+            is_restricted: false,
+            items: movies
+                .iter()
+                .map(|&movie_id| Shown {
+                    movie_id,
+                    propensity: 1.0,
+                })
+                .collect(),
+        }
+    }
+
+    pub(crate) fn answer(event: &str, user: u64, movie: u32, time_ms: i64, request: Option<&str>) -> Answer {
+        Answer {
+            event_id: event.into(),
+            user_id: user,
+            movie_id: movie,
+            kind: Kind::View,
+            rating: None,
+            time_ms,
+            request_id: request.map(Into::into),
+        }
+    }
+}

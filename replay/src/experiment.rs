@@ -1,0 +1,321 @@
+//! One experiment out of the request log: its arms, looked at after every hour.
+//!
+//! An arm's figure is the share of its lists that were clicked, where clicks name lists; otherwise the share of its
+//! answered lists with an answered movie among the first k (the next-interaction hit rate). Users are the units and
+//! stay in the arm in which they were first seen. What they did on lists before the experiment began is the covariate
+//! of CUPED. See [`marquee_statistics::experiment`] for what the looks may say, and how often.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use marquee_statistics::experiment::{
+    Arm, Comparison, Covariate, Decision, Look, SampleRatio, Sequential, UserTotals, compare,
+};
+
+use crate::error::Error;
+use crate::evaluation::{Chunk, List, Outcome, cluster_of, for_each_chunk};
+
+/// How an experiment is looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExperimentOptions {
+    /// Its name, as the request log has it.
+    pub experiment: String,
+    /// The arm that the others are compared with.
+    pub control: String,
+    /// Intended shares of the arms' users; arms that are not named get equal parts of the rest of 1.
+    pub shares: BTreeMap<String, f64>,
+    /// Error over all looks and one arm.
+    pub alpha: f64,
+    /// The difference that matters, absolute: the looks are sharpest around it.
+    pub effect: f64,
+    /// Users per arm below which a look does not count.
+    pub least_users: u32,
+    /// Positions that count.
+    pub k: usize,
+    /// How long after a list an interaction may answer it, ms of event time.
+    pub attribution_window_ms: i64,
+    /// The moment of the analysis, ms: younger lists are left out.
+    pub as_of_ms: i64,
+}
+
+/// What an arm's figure counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Share of lists with a click that names them.
+    ClickedLists,
+    /// Share of answered lists with an answered movie among the first k.
+    NextInteractionHits,
+}
+
+/// One arm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArmReport {
+    /// Its name.
+    pub arm: String,
+    /// Users.
+    pub users: u64,
+    /// The figure; `None` before anything was counted.
+    pub value: Option<f64>,
+    /// Against the control at the last look; `None` for the control itself.
+    pub comparison: Option<Comparison>,
+    /// What all looks together say; `None` for the control itself and before the first look.
+    pub look: Option<Look>,
+    /// When the decision fell, ms of event time (end of the hour).
+    pub decided_at_ms: Option<i64>,
+}
+
+/// The experiment so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExperimentReport {
+    /// What the figure counts.
+    pub measure: Measure,
+    /// The arms, the control first.
+    pub arms: Vec<ArmReport>,
+    /// Hours that were looked at.
+    pub looks: u64,
+    /// Sequential p-value of the arms' sizes: below 0.001 the experiment lost users and means nothing.
+    pub sample_ratio_p: Option<f64>,
+    /// Users who were seen in more than one arm.
+    pub crossed_users: u64,
+}
+
+impl ExperimentReport {
+    /// Whether the arms' sizes deny the intended shares.
+    #[must_use]
+    pub fn has_sample_ratio_mismatch(&self) -> bool {
+        self.sample_ratio_p.is_some_and(|p| p < 0.001)
+    }
+
+    /// The arm that is better than the control, the best of them if there are several; none while the sizes are wrong.
+    #[must_use]
+    pub fn winner(&self) -> Option<&ArmReport> {
+        if self.has_sample_ratio_mismatch() {
+            return None;
+        }
+        self.arms
+            .iter()
+            .filter(|arm| arm.look.is_some_and(|look| look.decision == Decision::Better))
+            .max_by(|a, b| a.value.unwrap_or(0.0).total_cmp(&b.value.unwrap_or(0.0)))
+    }
+}
+
+/// One way of counting, over all arms.
+#[derive(Debug, Default)]
+struct Track {
+    arms: BTreeMap<Arc<str>, Arm>,
+    users: HashMap<u64, UserTotals>,
+    /// Numerator and denominator before the experiment.
+    before: HashMap<u64, (f64, f64)>,
+    sequentials: BTreeMap<Arc<str>, Sequential>,
+    last: BTreeMap<Arc<str>, (Comparison, Look)>,
+    decided: BTreeMap<Arc<str>, i64>,
+    numerators: f64,
+}
+
+impl Track {
+    fn count_before(&mut self, user: u64, numerator: f64, denominator: f64) {
+        let before = self.before.entry(user).or_default();
+        before.0 += numerator;
+        before.1 += denominator;
+    }
+
+    fn count(&mut self, user: u64, arm: &Arc<str>, numerator: f64, denominator: f64) {
+        self.numerators += numerator;
+        let of_arm = self.arms.entry(Arc::clone(arm)).or_default();
+        let before = self.before.get(&user);
+        let totals = self.users.entry(user).or_insert_with(|| {
+            let fresh = UserTotals {
+                covariate: before.map_or(0.0, |(sum, size)| if *size > 0.0 { sum / size } else { 0.0 }),
+                ..UserTotals::default()
+            };
+            of_arm.insert(fresh);
+            fresh
+        });
+        let old = *totals;
+        totals.numerator += numerator;
+        totals.denominator += denominator;
+        of_arm.update(old, *totals);
+    }
+
+    fn look(&mut self, options: &ExperimentOptions, at_ms: i64) {
+        let Some(control) = self.arms.get(options.control.as_str()) else {
+            return;
+        };
+        for (name, arm) in &self.arms {
+            if **name == *options.control {
+                continue;
+            }
+            let Some(comparison) = compare(control, arm, Covariate::Adjusted) else {
+                continue;
+            };
+            let sequential = self.sequentials.entry(Arc::clone(name)).or_insert_with(|| {
+                let planned = (options.effect / 3.0).powi(2);
+                Sequential::new(options.alpha, planned, f64::from(options.least_users))
+            });
+            let look = sequential.look(&comparison, (control.users(), arm.users()));
+            if look.decision != Decision::Undecided {
+                self.decided.entry(Arc::clone(name)).or_insert(at_ms);
+            }
+            self.last.insert(Arc::clone(name), (comparison, look));
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    clicks: Track,
+    hits: Track,
+    arm_of: HashMap<u64, Arc<str>>,
+    crossed: u64,
+    looks: u64,
+    sizes: BTreeMap<Arc<str>, u64>,
+}
+
+impl State {
+    fn add(&mut self, list: &List, outcome: &Outcome, options: &ExperimentOptions) {
+        let user = cluster_of(list);
+        let clicked = f64::from(u8::from(
+            list.items.iter().any(|item| outcome.clicked(item.movie_id)),
+        ));
+        let hit = list
+            .items
+            .iter()
+            .take(options.k)
+            .any(|item| outcome.took(item.movie_id));
+        let answered = f64::from(u8::from(outcome.is_answered()));
+        let hit = f64::from(u8::from(hit));
+        let in_experiment = list.experiment.as_deref() == Some(options.experiment.as_str());
+        let Some(arm) = list.arm.as_ref().filter(|_| in_experiment) else {
+            if self.arm_of.is_empty() {
+                self.clicks.count_before(user, clicked, 1.0);
+                self.hits.count_before(user, hit, answered);
+            }
+            return;
+        };
+        let first = match self.arm_of.get(&user) {
+            Some(first) => Arc::clone(first),
+            None => {
+                self.arm_of.insert(user, Arc::clone(arm));
+                *self.sizes.entry(Arc::clone(arm)).or_default() += 1;
+                Arc::clone(arm)
+            }
+        };
+        if first != *arm {
+            self.crossed += 1;
+            return;
+        }
+        self.clicks.count(user, arm, clicked, 1.0);
+        self.hits.count(user, arm, hit, answered);
+    }
+}
+
+/// Looks at an experiment after every hour of the period from `from_ms` (inclusive) to `to_ms` (exclusive). Lists of the
+/// period before the experiment's first one serve as the time before.
+///
+/// # Errors
+/// [`Error::Sql`] if the lake cannot be read, [`Error::Config`] for options that cannot be used.
+pub async fn experiment(
+    lake_dir: &Path,
+    from_ms: i64,
+    to_ms: i64,
+    options: &ExperimentOptions,
+) -> Result<ExperimentReport, Error> {
+    if !(options.alpha > 0.0 && options.alpha < 1.0 && options.effect > 0.0) {
+        return Err(Error::Config(
+            "alpha must lie between 0 and 1, the effect above 0".into(),
+        ));
+    }
+    let mut state = State::default();
+    let mut ratio: Option<(Vec<Arc<str>>, SampleRatio)> = None;
+    let mut ratio_p = None;
+    for_each_chunk(
+        lake_dir,
+        from_ms,
+        to_ms,
+        options.attribution_window_ms,
+        |chunk: Chunk| {
+            let mut outcomes: Vec<Outcome> = vec![Outcome::default(); chunk.lists.len()];
+            for found in &chunk.attributions {
+                outcomes[found.list].add(&chunk.answers[found.answer], found);
+            }
+            let mut last_ms = i64::MIN;
+            for (at, list) in chunk.own_lists() {
+                let is_settled =
+                    list.time_ms.saturating_add(options.attribution_window_ms) <= options.as_of_ms;
+                if &*list.endpoint == "recommend" && is_settled {
+                    state.add(list, &outcomes[at], options);
+                    last_ms = last_ms.max(list.time_ms);
+                }
+            }
+            if state.arm_of.is_empty() || last_ms == i64::MIN {
+                return;
+            }
+            state.looks += 1;
+            state.clicks.look(options, chunk.to_ms());
+            state.hits.look(options, chunk.to_ms());
+            // An arm that appears later makes the intended shares others: the check begins anew.
+            if ratio
+                .as_ref()
+                .is_none_or(|(arms, _)| arms.len() != state.sizes.len())
+            {
+                let arms: Vec<Arc<str>> = state.sizes.keys().cloned().collect();
+                ratio = SampleRatio::new(&intended(&arms, &options.shares)).map(|check| (arms, check));
+            }
+            if let Some((arms, check)) = &mut ratio {
+                let sizes: Vec<u64> = arms.iter().map(|arm| state.sizes[arm]).collect();
+                ratio_p = Some(check.look(&sizes));
+            }
+        },
+    )
+    .await?;
+    let (measure, track) = if state.clicks.numerators > 0.0 {
+        (Measure::ClickedLists, &state.clicks)
+    } else {
+        (Measure::NextInteractionHits, &state.hits)
+    };
+    let mut arms: Vec<ArmReport> = track
+        .arms
+        .iter()
+        .map(|(name, arm)| {
+            let last = track.last.get(name);
+            ArmReport {
+                arm: name.to_string(),
+                users: state.sizes.get(name).copied().unwrap_or(0),
+                value: arm.ratio(),
+                comparison: last.map(|last| last.0),
+                look: last.map(|last| last.1),
+                decided_at_ms: track.decided.get(name).copied(),
+            }
+        })
+        .collect();
+    arms.sort_by_key(|arm| (arm.arm != options.control, arm.arm.clone()));
+    Ok(ExperimentReport {
+        measure,
+        arms,
+        looks: state.looks,
+        sample_ratio_p: ratio_p,
+        crossed_users: state.crossed,
+    })
+}
+
+/// The arms' intended shares: those that are named, and equal parts of the rest for the others.
+fn intended(arms: &[Arc<str>], named: &BTreeMap<String, f64>) -> Vec<f64> {
+    let rest: f64 = 1.0 - named.values().sum::<f64>();
+    let others = arms.iter().filter(|arm| !named.contains_key(&***arm)).count();
+    arms.iter()
+        .map(|arm| named.get(&**arm).copied().unwrap_or(rest / others.max(1) as f64))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arms_without_a_named_share_divide_the_rest() {
+        let arms: Vec<Arc<str>> = ["a", "b", "c"].map(Into::into).into();
+        let named = BTreeMap::from([("a".to_owned(), 0.5)]);
+        assert_eq!(intended(&arms, &named), [0.5, 0.25, 0.25]);
+    }
+}
