@@ -173,7 +173,10 @@ impl Desk {
             }],
             numbers: BTreeMap::new(),
             retrain_event_id: Some(retrain_event_id.into()),
+            joined_retrain_event_ids: Vec::new(),
             previous: None,
+            checks: Vec::new(),
+            command_id: None,
             at_ms: self.now_ms,
         };
         self.hear(Topic::ModelEvents, encode(&event));
