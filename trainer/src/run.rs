@@ -7,8 +7,8 @@
 //! challenger from no more than what precedes them in the log; both get the same state and the same users. Comparing
 //! on a plain time split would let a champion shine on what it was fitted with.
 //!
-//! The model that is published has the ranker that was judged, over generators fitted on everything: a ranker learns
-//! how scores are to be read, which a few more interactions do not change, and it takes most of a training's time.
+//! The model that is published is then fitted, by the same recipe, on everything; its replay goes on where that of the
+//! evaluation ended ([`Fitter`]).
 //!
 //! # Determinism
 //! The same snapshot, settings and seed give the same bytes, whatever the number of threads.
@@ -233,7 +233,7 @@ fn fit_for_evaluation(
     Ok(Some(fitter.fit(&holdout.train, &snapshot.catalogue)?))
 }
 
-/// The model to be published. The ranker's lists go on where the evaluation's end, and its verdict stands.
+/// The model to be published: the ranker's lists go on where the evaluation's end, and its verdict stands.
 fn fit_on_everything(
     fitter: &mut Fitter,
     judged: Option<ServedModel>,

@@ -167,7 +167,10 @@ impl Trainer {
                 offsets: vec![],
                 numbers: BTreeMap::new(),
                 retrain_event_id: Some(String::from_utf8(request).unwrap()),
+                joined_retrain_event_ids: vec![],
                 previous: None,
+                checks: vec![],
+                command_id: None,
                 at_ms: NOW_MS,
             };
             told.push(RawRecord {

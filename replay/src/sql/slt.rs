@@ -103,7 +103,10 @@ fn step(version: u64, kind: ModelEventKind, name: &str) -> Vec<u8> {
         offsets: vec![],
         numbers: Default::default(),
         retrain_event_id: None,
+        joined_retrain_event_ids: Vec::new(),
         previous: None,
+        checks: Vec::new(),
+        command_id: None,
         at_ms: MAY,
     })
 }
