@@ -3,9 +3,9 @@
 //! A [`World`] makes the scorecards of two models whose true difference is known. Each held-out positive has a rank
 //! under either model, log-normal around the user's and the event's own difficulty, which both models share; what they
 //! do not share is noise per event and taste per user. The better model's ranks are lower by a constant factor that
-//! raises the expected NDCG@10 by the wanted gain. The defaults are fitted to ml-100k: two models served there have
-//! NDCG@10 near 0.12 and HR@10 near 0.22, activity is as uneven, and the standard error of the relative gain in one
-//! evaluation is no smaller than the one that the gate's bootstrap reports for real neighbours.
+//! raises the expected NDCG@10 by the wanted gain. The defaults are chosen after ml-100k: models served there have
+//! NDCG@10 near 0.12 and HR@10 near 0.22, and activity is as uneven. How much two neighbouring models differ per event
+//! is an assumption; the rates hold for worlds no noisier than this one.
 //!
 //! Evaluations follow one another as retrainings do: while the champion stays, the interactions that it has not
 //! learned from accumulate, so that the second evaluation has twice the evidence of the first.
