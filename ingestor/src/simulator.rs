@@ -1,6 +1,6 @@
 //! Users who answer the lists that they are served: the closed loop whose truth is known.
 //!
-//! Tastes are [fitted](taste) from real ratings, so that they have the structure of real ones. A simulated user comes
+//! Tastes are fitted from real ratings, so that they have the structure of real ones. A simulated user comes
 //! for a session of a few lists, examines a list from the top with less and less patience, clicks an examined movie with
 //! a chance that rises with how much they would like it, and rates some of what they clicked. Everything they do carries
 //! the `request_id` of the list that it answers. [`Scenario`]s change tastes at a moment: what was popular, or who likes

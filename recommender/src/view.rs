@@ -9,7 +9,7 @@
 //! `.await`.
 //!
 //! # Freshness
-//! Events show before the feature store has committed and published them, see [`ahead`].
+//! Events show before the feature store has committed and published them, see `view/ahead.rs`.
 //!
 //! # Order
 //! A first load sees each history chunk once, not the events in their order: all entries are folded sorted by

@@ -14,6 +14,8 @@ fn every_subcommand_explains_itself() {
         .skip_while(|line| !line.starts_with("Commands:"))
         .skip(1)
         .take_while(|line| line.starts_with("  "))
+        // Not the further lines of a long description.
+        .filter(|line| !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .filter(|&command| command != "help")
         .collect();

@@ -1,6 +1,6 @@
 //! How much memory this process has needed.
 
-/// Largest resident set of this process since its start or the last [`forget_peak`], in bytes; `None` where the
+/// Largest resident set of this process since its start or the last `forget_peak`, in bytes; `None` where the
 /// system does not tell (it does on Linux).
 #[must_use]
 pub fn peak_bytes() -> Option<u64> {

@@ -36,7 +36,7 @@ struct Ring {
     counts: Vec<u64>,
 }
 
-/// Event counts over [`ROLLING_WINDOWS`].
+/// Event counts over the rolling windows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rolling {
     rings: [Ring; ROLLING_WINDOWS.len()],

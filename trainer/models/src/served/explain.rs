@@ -41,7 +41,7 @@ const ASKED: usize = 20;
 impl ServedModel {
     /// Takes the blended scores of `items` (live indices) apart, in their order. Where a ranker re-orders the best
     /// candidates, these are the terms that made an item a candidate. Costs one scoring pass, and one over the
-    /// [`PAIRWISE`] sources per history entry asked, however many items there are.
+    /// `PAIRWISE` sources per history entry asked, however many items there are.
     pub fn explain(&self, query: &Query<'_>, items: &[u32], scratch: &mut ScoreScratch) -> Vec<Explanation> {
         features::compute(&self.generators, query, scratch);
         let factors: Vec<f32> = scratch
