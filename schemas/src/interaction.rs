@@ -62,20 +62,6 @@ impl Kind {
         }
     }
 
-    /// Strength of the act as evidence of taste, the `weight` that training and serving alike give a history entry.
-    /// A rating's stars travel beside it and say on their own whether it was a good one. Kinds that are no history
-    /// weigh nothing.
-    #[must_use]
-    pub fn weight(self) -> f32 {
-        match self {
-            Kind::Rating | Kind::Like => 1.0,
-            Kind::View => 0.4,
-            Kind::Click => 0.2,
-            Kind::Dislike => -1.0,
-            Kind::Impression | Kind::WatchlistAdd | Kind::WatchlistRemove | Kind::Preference => 0.0,
-        }
-    }
-
     /// Whether the event makes its movie part of the user's history (and so of the seen set). Being shown a movie
     /// or wishing to see it does not.
     #[must_use]

@@ -235,22 +235,12 @@ pub fn read_history(registry_dir: &Path) -> Result<Vec<EvaluationRecord>, Regist
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::models_dir;
     use crate::testing;
-
-    fn champion(n: u64) -> Bundle {
-        let dir = tempfile::tempdir().unwrap();
-        let models = models_dir(dir.path());
-        fs::create_dir_all(&models).unwrap();
-        let (mut manifest, model, movies) = testing::model("v000001", n);
-        crate::bundle::publish(&models, &mut manifest, &model, &movies).unwrap();
-        Bundle::load(&models.join("v000001")).unwrap()
-    }
 
     #[test]
     fn fresh_interactions_of_onboarded_users_are_measured_and_survive_a_torn_line() {
         let outcome = measure(
-            &champion(600),
+            &testing::bundle(600),
             &testing::snapshot(900),
             &EvaluationConfig::default(),
             9,
@@ -278,13 +268,13 @@ mod tests {
     #[test]
     fn without_anybody_to_ask_about_it_says_so() {
         let config = EvaluationConfig::default();
-        let nothing_new = measure(&champion(600), &testing::snapshot(600), &config, 9).unwrap();
+        let nothing_new = measure(&testing::bundle(600), &testing::snapshot(600), &config, 9).unwrap();
         assert!(matches!(&nothing_new, Outcome::NoData(why) if why.contains("of 0 interactions")));
         let strict = EvaluationConfig {
             onboarding_interactions: 1_000,
             ..config
         };
-        let nobody = measure(&champion(600), &testing::snapshot(900), &strict, 9).unwrap();
+        let nobody = measure(&testing::bundle(600), &testing::snapshot(900), &strict, 9).unwrap();
         assert!(
             matches!(&nobody, Outcome::NoData(why) if why.contains("completed onboarding")),
             "{nobody:?}"

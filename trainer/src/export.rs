@@ -239,19 +239,9 @@ fn write_table(path: &Path, columns: Vec<(&str, ArrayRef)>) -> Result<(), Export
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::models_dir;
     use crate::testing;
     use arrow_array::Array;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-
-    fn bundle(n: u64) -> Bundle {
-        let dir = tempfile::tempdir().unwrap();
-        let models = models_dir(dir.path());
-        fs::create_dir_all(&models).unwrap();
-        let (mut manifest, model, movies) = testing::model("v000001", n);
-        crate::bundle::publish(&models, &mut manifest, &model, &movies).unwrap();
-        Bundle::load(&models.join("v000001")).unwrap()
-    }
 
     fn table(path: &Path) -> RecordBatch {
         let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
@@ -262,7 +252,7 @@ mod tests {
     fn every_user_gets_ten_unseen_movies_with_titles_and_every_id_a_vector() {
         let dir = tempfile::tempdir().unwrap();
         let snapshot = testing::snapshot(600);
-        let bundle = bundle(600);
+        let bundle = testing::bundle(600);
         // A folder that is there already is replaced.
         export(&bundle, &snapshot, dir.path()).unwrap();
         let exported = export(&bundle, &snapshot, dir.path()).unwrap();

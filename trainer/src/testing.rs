@@ -4,8 +4,9 @@ use marquee_models::served::ServedModel;
 use marquee_schemas::{Interaction, Kind, Movie, MovieId, Offset, PartitionOffset, SchemaVersion, UserId};
 
 use crate::Config;
-use crate::bundle::{Counts, Manifest, Split};
+use crate::bundle::{Bundle, Counts, Manifest, Split};
 use crate::evaluate::{METRICS, Panel, Scorecard, UserFigures};
+use crate::registry::models_dir;
 use crate::run::RunSettings;
 use crate::snapshot::{Row, Rows, Snapshot};
 
@@ -144,6 +145,16 @@ pub(crate) fn model(version: &str, n: u64) -> (Manifest, Vec<u8>, Vec<Movie>) {
         files: Default::default(),
     };
     (manifest, model.to_bytes().unwrap(), snapshot.movies)
+}
+
+/// A small model as it is loaded after its publication.
+pub(crate) fn bundle(n: u64) -> Bundle {
+    let dir = tempfile::tempdir().unwrap();
+    let models = models_dir(dir.path());
+    std::fs::create_dir_all(&models).unwrap();
+    let (mut manifest, model, movies) = model("v000001", n);
+    crate::bundle::publish(&models, &mut manifest, &model, &movies).unwrap();
+    Bundle::load(&models.join("v000001")).unwrap()
 }
 
 /// A scorecard with one case per user and protocol, whose every figure is the given NDCG@10.

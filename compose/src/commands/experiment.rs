@@ -2,23 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use marquee_replay::{ArmReport, ExperimentOptions, ExperimentReport, Measure, experiment};
 use marquee_runtime::{Clock, SystemClock};
 
-use super::replay::time_ms;
+use super::replay::period;
 use crate::cli::{Common, ExperimentArgs};
 use crate::config::Config;
 use crate::instance::StateDir;
 
 pub(crate) async fn run(common: &Common, args: ExperimentArgs) -> Result<()> {
     let state = StateDir::new(&common.state_dir)?;
-    let from = args.from.as_deref().map_or(Ok(0), time_ms).context("--from")?;
-    let to = args
-        .to
-        .as_deref()
-        .map_or(Ok(i64::MAX / 2), time_ms)
-        .context("--to")?;
+    let (from, to) = period(args.from.as_deref(), args.to.as_deref())?;
     let options = ExperimentOptions {
         experiment: args.experiment,
         control: args.control,

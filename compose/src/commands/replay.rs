@@ -12,12 +12,7 @@ use crate::instance::StateDir;
 
 pub(crate) async fn run(common: &Common, args: ReplayArgs) -> Result<()> {
     let state = StateDir::new(&common.state_dir)?;
-    let from = args.from.as_deref().map_or(Ok(0), time_ms).context("--from")?;
-    let to = args
-        .to
-        .as_deref()
-        .map_or(Ok(i64::MAX / 2), time_ms)
-        .context("--to")?;
+    let (from, to) = period(args.from.as_deref(), args.to.as_deref())?;
     let configured = Config::load(common)?.replay.evaluation.attribution_window_ms;
     let options = EvaluationOptions {
         k: args.k.max(1),
@@ -163,6 +158,14 @@ fn compare(evaluation: &Evaluation, from: &str, to: &str, output: ReplayOutput, 
 }
 
 /// A date (its first moment in UTC) or an RFC 3339 time, as ms since the epoch.
+/// The period asked for, from and to (exclusive), ms; everything where an end is not named.
+pub(super) fn period(from: Option<&str>, to: Option<&str>) -> Result<(i64, i64)> {
+    Ok((
+        from.map_or(Ok(0), time_ms).context("--from")?,
+        to.map_or(Ok(i64::MAX / 2), time_ms).context("--to")?,
+    ))
+}
+
 pub(super) fn time_ms(text: &str) -> Result<i64> {
     if let Ok(date) = text.parse::<NaiveDate>() {
         return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis());

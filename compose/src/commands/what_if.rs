@@ -1,22 +1,17 @@
 //! `marquee what-if`: what another model would have earned on the logged requests.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use marquee_replay::{Reward, WhatIf, WhatIfOptions, what_if};
 use marquee_runtime::{Clock, SystemClock};
 
-use super::replay::time_ms;
+use super::replay::period;
 use crate::cli::{Common, WhatIfArgs};
 use crate::config::Config;
 use crate::instance::StateDir;
 
 pub(crate) async fn run(common: &Common, args: WhatIfArgs) -> Result<()> {
     let state = StateDir::new(&common.state_dir)?;
-    let from = args.from.as_deref().map_or(Ok(0), time_ms).context("--from")?;
-    let to = args
-        .to
-        .as_deref()
-        .map_or(Ok(i64::MAX / 2), time_ms)
-        .context("--to")?;
+    let (from, to) = period(args.from.as_deref(), args.to.as_deref())?;
     let config = Config::load(common)?;
     let options = WhatIfOptions {
         k: args.k.max(1),

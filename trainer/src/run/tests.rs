@@ -1,16 +1,5 @@
 use super::*;
-use crate::bundle::Bundle;
-use crate::registry::models_dir;
 use crate::testing::{self, settings, snapshot};
-
-fn champion_of(n: u64) -> Bundle {
-    let dir = tempfile::tempdir().unwrap();
-    let models = models_dir(dir.path());
-    std::fs::create_dir_all(&models).unwrap();
-    let (mut manifest, model, movies) = testing::model("v000001", n);
-    crate::bundle::publish(&models, &mut manifest, &model, &movies).unwrap();
-    Bundle::load(&models.join("v000001")).unwrap()
-}
 
 #[test]
 fn too_little_data_is_refused_with_what_became_of_the_rest() {
@@ -51,7 +40,7 @@ fn the_same_snapshot_gives_the_same_bytes_whatever_the_threads() {
 
 #[test]
 fn nothing_that_the_champion_learned_from_is_held_out() {
-    let champion = champion_of(900);
+    let champion = testing::bundle(900);
     let snapshot = snapshot(1200);
     let holdout = Holdout::of(&snapshot, Some(&champion.manifest.offsets), 0.15);
     assert_eq!(holdout.test.len(), 150);
@@ -88,7 +77,7 @@ fn interactions_of_one_moment_stay_on_one_side_of_the_time_split() {
 
 #[test]
 fn without_new_data_the_champion_stays() {
-    let champion = champion_of(900);
+    let champion = testing::bundle(900);
     let trained = train(&snapshot(900), Some(&champion), &settings(), &Unwatched).unwrap();
     assert!(!trained.decision.promoted);
     assert_eq!(trained.decision.verdict, gate::Verdict::TooLittleEvidence);
@@ -96,7 +85,7 @@ fn without_new_data_the_champion_stays() {
 
 #[test]
 fn a_challenger_is_compared_on_the_same_users_and_the_numbers_say_so() {
-    let champion = champion_of(600);
+    let champion = testing::bundle(600);
     let trained = train(&snapshot(1200), Some(&champion), &settings(), &Unwatched).unwrap();
     let numbers = &trained.decision.numbers;
     assert_eq!(numbers["n"], numbers["champion_n"]);
@@ -126,7 +115,7 @@ fn a_run_that_is_told_to_stop_ends_at_the_next_stage() {
 
 #[test]
 fn a_manifest_gives_the_same_bytes_again_also_where_a_champion_shaped_the_split() {
-    for (champion, n) in [(None, 900), (Some(champion_of(600)), 1200)] {
+    for (champion, n) in [(None, 900), (Some(testing::bundle(600)), 1200)] {
         let snapshot = snapshot(n);
         let settings = settings();
         let trained = train(&snapshot, champion.as_ref(), &settings, &Unwatched).unwrap();

@@ -17,10 +17,9 @@ use tokio::time::Instant;
 
 use super::tail::Tail;
 
-/// The most bytes of one answer, whatever the request allows.
+/// The most bytes of one answer, whatever the request allows; and of one partition's share, however little the request
+/// allows, so that the largest record the broker takes fits into it.
 const MAX_BYTES: u32 = 5 * 1024 * 1024;
-/// The file is read in pieces of at least this size, so that the largest record the broker takes fits into one.
-const PIECE_BYTES: u32 = 5 * 1024 * 1024;
 /// The longest a request may wait.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
@@ -132,9 +131,7 @@ impl<S: Storage> Fetch<S> {
         }
         let mut batches: Vec<Batch> = Vec::new();
         if *budget > 0 && offset < stage.high_watermark() {
-            let wanted = u32::try_from(request.partition_max_bytes).unwrap_or(MAX_BYTES);
-            let limit = wanted.min(*budget).max(PIECE_BYTES.min(MAX_BYTES));
-            batches = self.0.read(&topition, offset, 1, limit, isolation).await?;
+            batches = self.0.read(&topition, offset, 1, MAX_BYTES, isolation).await?;
             // The storage says "nothing" with a batch of no records.
             batches.retain(|batch| batch.record_count > 0);
             let bytes: usize = batches.iter().map(|batch| batch.record_data.len()).sum();
