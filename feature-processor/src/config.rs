@@ -13,6 +13,8 @@ use crate::triggers::{QualityConfig, Settings, TriggerConfig};
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Folder of the state files: `features-<partition>.redb` and `triggers.redb`. One process per folder.
+    /// No key of the configuration: it follows from the state directory, like all folders.
+    #[serde(skip)]
     pub state_dir: PathBuf,
     /// The consumer group that shares the partitions.
     pub group_id: String,

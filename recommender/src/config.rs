@@ -15,9 +15,12 @@ use crate::traffic::ExperimentConfig;
 pub struct Config {
     /// Address of the HTTP server, `host:port`; port 0 takes a free one.
     pub listen: String,
-    /// Folder of the request-log spool; created when absent, owned by one recommender at a time.
+    /// Folder of the request-log spool; created when absent, owned by one recommender at a time. No key of the configuration:
+    /// it follows from the state directory, like all folders.
+    #[serde(skip)]
     pub state_dir: PathBuf,
     /// Folder of the model registry, for bundles whose own path is not reachable from this process.
+    #[serde(skip)]
     pub registry_dir: PathBuf,
     /// Entries of a list when the client does not say.
     pub default_k: u32,

@@ -11,7 +11,9 @@ use crate::sql::SqlOptions;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where the Parquet lake lies; one service at a time writes to it.
+    /// Where the Parquet lake lies; one service at a time writes to it. No key of the configuration: it
+    /// follows from the state directory, like all folders.
+    #[serde(skip)]
     pub lake_dir: PathBuf,
     /// When buffered rows become files.
     pub flush: FlushConfig,

@@ -16,11 +16,15 @@ use crate::rollout::RolloutConfig;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where models and their state lie; shared with recommenders, which only read it.
+    /// Where models and their state lie; shared with recommenders, which only read it. Not a key of the configuration:
+    /// it follows from the state directory, like all folders.
+    #[serde(skip)]
     pub registry_dir: PathBuf,
     /// Where records read before are kept, so that only the new tail is read again; may be deleted at any time.
+    #[serde(skip)]
     pub cache_dir: PathBuf,
-    /// Seed of everything random in fitting and in the bootstrap.
+    /// Seed of everything random in fitting and in the bootstrap; the configuration has one seed for all services.
+    #[serde(skip)]
     pub seed: u64,
     /// Threads of a training; 0 leaves one core free for serving.
     pub threads: usize,
