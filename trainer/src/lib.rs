@@ -34,6 +34,7 @@ pub mod run;
 mod service;
 pub mod signal;
 pub mod snapshot;
+mod store;
 #[cfg(test)]
 mod testing;
 

@@ -194,7 +194,10 @@ async fn better_challenger(
     promises: &mut Promises,
 ) -> Result<bool> {
     let range = stage.dataset.split_at(FIRST_SHARE)..stage.dataset.split_at(SECOND_SHARE);
-    stage.say(&format!("act 2: {} more stream in, people ask for lists", range.len()));
+    stage.say(&format!(
+        "act 2: {} more stream in, people ask for lists",
+        range.len()
+    ));
     let published = async {
         stage.replay(range, events_per_s).await?;
         stage.say("they are all published");
@@ -218,7 +221,11 @@ async fn better_challenger(
         format!("{compared} figures of champion and challenger were compared on the same users and events"),
     );
     let verdict = if verdict.kind == ModelEventKind::Rejected {
-        let again = ask(stage, "the gate kept the first challenger; now there is more to learn from").await?;
+        let again = ask(
+            stage,
+            "the gate kept the first challenger; now there is more to learn from",
+        )
+        .await?;
         stage.wait_for_verdict(events, Some(&again.event_id)).await?
     } else {
         verdict
@@ -313,7 +320,10 @@ async fn unloved_challenger(
         return Ok(());
     }
     load.spoil(&verdict.version);
-    stage.say(&format!("clicks on the lists of {} are suppressed", verdict.version));
+    stage.say(&format!(
+        "clicks on the lists of {} are suppressed",
+        verdict.version
+    ));
     let (end, shares) = stage.wait_for_end_of_rollout(events, &verdict.version).await?;
     if end.kind == ModelEventKind::Promoted {
         bail!("{} was promoted although nobody clicks on it", verdict.version);

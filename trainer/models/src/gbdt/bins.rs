@@ -77,10 +77,7 @@ impl Bins {
                     }
                 }
             });
-        Binned {
-            rows: count,
-            columns,
-        }
+        Binned { rows: count, columns }
     }
 }
 

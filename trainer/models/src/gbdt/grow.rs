@@ -262,7 +262,9 @@ impl Grower<'_> {
                 }
                 let [mut histogram, others @ ..] = lanes;
                 for (place, sum) in histogram.iter_mut().enumerate() {
-                    *sum = others.iter().fold(*sum, |sum, lane| sum.wrapping_add(lane[place]));
+                    *sum = others
+                        .iter()
+                        .fold(*sum, |sum, lane| sum.wrapping_add(lane[place]));
                 }
                 histogram
             })

@@ -60,8 +60,7 @@ impl TrainingLists {
             })
             .collect();
         order.sort_unstable();
-        self.rows
-            .reserve(parts.iter().map(|part| part.rows.len()).sum());
+        self.rows.reserve(parts.iter().map(|part| part.rows.len()).sum());
         for (position, user, part, list) in order {
             let lists = &parts[part];
             let range = lists.range(list);

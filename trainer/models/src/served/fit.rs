@@ -225,7 +225,11 @@ impl Fitter {
     /// Lets the live state meet `stretch`, whole moments from `position` on, and makes their training lists if wanted.
     /// Threads divide the lists, not the stream: each has the state to itself.
     fn walk(&mut self, stretch: &[Interaction], position: usize, making: bool) {
-        let threads = if making { rayon::current_num_threads().max(1) } else { 1 };
+        let threads = if making {
+            rayon::current_num_threads().max(1)
+        } else {
+            1
+        };
         let mut copies: Vec<LiveState> = (1..threads).map(|_| self.live.clone()).collect();
         let (params, seed) = (&self.params, self.seed);
         let (generators, binding) = (&self.generators, &self.binding);
