@@ -27,6 +27,7 @@ pub(crate) fn place(config: &mut Config, state: &StateDir) {
     let registry = config.registry(state);
     config.trainer.registry_dir.clone_from(&registry);
     config.trainer.cache_dir = state.trainer_cache();
+    config.trainer.exports_dir = state.exports();
     config.recommender.state_dir = state.recommender();
     config.recommender.registry_dir = registry;
     config.replay.lake_dir = state.lake();

@@ -23,6 +23,7 @@ pub mod export;
 pub mod gate;
 mod genres;
 pub mod memory;
+mod metrics;
 pub mod mlflow;
 mod pipeline;
 mod priority;

@@ -146,7 +146,7 @@ pub(super) fn load(store: &Store, folder: &str, expected: Option<&str>) -> Resul
     };
     let model = ServedModel::from_bytes(&verified(MODEL)?).map_err(|error| match error {
         marquee_models::Error::NewerFormat { found, .. } => BundleError::NewerFormat {
-            path: path.to_path_buf(),
+            path: shelf.path.clone(),
             found,
         },
         other => damaged(format!("{MODEL}: {other}")),

@@ -120,7 +120,7 @@ impl ObjectStore for Folder {
     fn delete_stream(&self, keys: BoxStream<'static, Result<Key>>) -> BoxStream<'static, Result<Key>> {
         match self.files() {
             Ok(files) => files.delete_stream(keys),
-            Err(error) => stream::once(async { Err(error) }).boxed(),
+            Err(error) => stream::once(async move { Err(error) }).boxed(),
         }
     }
 
