@@ -201,7 +201,7 @@ async fn better_challenger(
     let published = async {
         stage.replay(range, events_per_s).await?;
         stage.say("they are all published");
-        Ok(())
+        anyhow::Ok(())
     };
     let (verdict, ()) = tokio::try_join!(stage.wait_for_verdict(events, None), published)?;
     let entry = registry::show(&stage.config.trainer.registry_dir, &verdict.version.0)?;
