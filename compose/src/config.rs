@@ -1,6 +1,7 @@
 //! One configuration for all services: built-in defaults < `--config` file < `MARQUEE_` environment < flags.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -20,6 +21,9 @@ pub(crate) struct Config {
     pub(crate) trainer: marquee_trainer::Config,
     pub(crate) recommender: marquee_recommender::Config,
     pub(crate) replay: marquee_replay::Config,
+    /// Where models lie: `s3://bucket/prefix` for an S3-compatible store, whose credentials, region and endpoint come from
+    /// the usual `AWS_` variables; empty for the state directory.
+    pub(crate) model_store: String,
     /// How long all services together may take to end.
     pub(crate) shutdown_grace_ms: u64,
     /// Makes request ids, exploration and training repeatable.
@@ -51,6 +55,7 @@ impl Default for Config {
             trainer: Default::default(),
             recommender: Default::default(),
             replay: Default::default(),
+            model_store: String::new(),
             shutdown_grace_ms: 4_500,
             seed: 42,
         }
@@ -70,6 +75,15 @@ impl Config {
         }
         config.kafka.options.extend(common.kafka_options.iter().cloned());
         Ok(config)
+    }
+
+    /// Where the registry lies.
+    pub(crate) fn registry(&self, state: &StateDir) -> PathBuf {
+        if self.model_store.is_empty() {
+            state.models()
+        } else {
+            PathBuf::from(&self.model_store)
+        }
     }
 
     pub(crate) fn to_toml(&self) -> Result<String> {

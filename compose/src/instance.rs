@@ -100,6 +100,10 @@ impl StateDir {
         self.0.join("trainer-cache")
     }
 
+    pub(crate) fn exports(&self) -> PathBuf {
+        self.0.join("exports")
+    }
+
     pub(crate) fn broker_database(&self) -> PathBuf {
         self.0.join("broker.db")
     }

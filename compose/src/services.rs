@@ -24,10 +24,12 @@ pub(crate) const ALL: [ServiceName; 4] = [
 /// Points every service at its folder below the state directory.
 pub(crate) fn place(config: &mut Config, state: &StateDir) {
     config.feature_processor.state_dir = state.features();
-    config.trainer.registry_dir = state.models();
+    let registry = config.registry(state);
+    config.trainer.registry_dir.clone_from(&registry);
     config.trainer.cache_dir = state.trainer_cache();
+    config.trainer.exports_dir = state.exports();
     config.recommender.state_dir = state.recommender();
-    config.recommender.registry_dir = state.models();
+    config.recommender.registry_dir = registry;
     config.replay.lake_dir = state.lake();
     config.trainer.seed = config.seed;
 }

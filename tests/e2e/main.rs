@@ -10,5 +10,6 @@ mod browser;
 mod cli;
 mod harness;
 mod kill;
+mod kill_trainer;
 mod pipeline;
 mod webdriver;

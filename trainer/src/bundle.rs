@@ -7,8 +7,8 @@
 //!   catalogue.jsonl    the catalogue it was fitted with, one movie per line
 //! ```
 //!
-//! The bundle's own digest is that of `manifest.json`, which covers the rest. A directory is written under a temporary
-//! name, flushed to disk and renamed, so that a version is complete or absent.
+//! The bundle's own digest is that of `manifest.json`, which covers the rest and is written last: a version is complete
+//! or absent. The registry names a version only after that. A bundle may lie in a folder or in a bucket.
 
 mod files;
 mod manifest;
@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use marquee_models::served::ServedModel;
 use marquee_schemas::{ModelEvent, Movie};
+
+use crate::store::Store;
 
 pub(crate) use files::publish;
 pub use manifest::{Counts, FileDigest, Manifest, Split};
@@ -79,12 +81,12 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Loads and verifies the bundle in the directory `path`. Blocks on the disk.
+    /// Loads and verifies the bundle at `path`, a folder or an `s3://` location. Blocks.
     ///
     /// # Errors
     /// [`BundleError`] by what is wrong with it; nothing of a bundle that fails is returned.
     pub fn load(path: &Path) -> Result<Self, BundleError> {
-        files::load(path, None)
+        files::load_at(path, None)
     }
 
     /// As [`Bundle::load`], for a bundle whose digest is known, from a model event for example.
@@ -92,7 +94,7 @@ impl Bundle {
     /// # Errors
     /// As [`Bundle::load`]; [`BundleError::Damaged`] also for a sound bundle with another digest.
     pub fn load_expecting(path: &Path, sha256: &str) -> Result<Self, BundleError> {
-        files::load(path, Some(sha256))
+        files::load_at(path, Some(sha256))
     }
 
     /// Loads the bundle of a `promoted` or `rolled_back` event, verified against the event's digest. `None` for an
@@ -105,7 +107,12 @@ impl Bundle {
             return Ok(None);
         };
         let path = resolve(uri, registry_dir);
-        files::load(&path, event.bundle_sha256.as_deref()).map(Some)
+        files::load_at(&path, event.bundle_sha256.as_deref()).map(Some)
+    }
+
+    /// As [`Bundle::load_expecting`], from a folder of a store.
+    pub(crate) fn load_from(store: &Store, folder: &str, sha256: &str) -> Result<Self, BundleError> {
+        files::load(store, folder, Some(sha256))
     }
 }
 
@@ -123,7 +130,7 @@ impl Bundle {
 #[must_use]
 pub fn resolve(uri: &str, registry_dir: &Path) -> PathBuf {
     let named = Path::new(uri.strip_prefix("file://").unwrap_or(uri));
-    if named.is_dir() {
+    if named.is_dir() || (crate::store::is_remote(named) && !registry_dir.is_dir()) {
         return named.to_path_buf();
     }
     match named.file_name() {

@@ -1,4 +1,5 @@
-//! What the trainer does besides training, beside it and never in its way: the MLflow mirror and the evaluation job.
+//! What the trainer does besides training, beside it and never in its way: the MLflow mirror, the exports and the
+//! evaluation job.
 //!
 //! Each chore only reads the registry, keeps its own position beside it, and makes up later for what it missed.
 
@@ -10,6 +11,7 @@ use marquee_runtime::{Bus, Clock};
 use tokio_util::sync::CancellationToken;
 
 use crate::evaluation::{self, Outcome};
+use crate::export::{self, Exported};
 use crate::mlflow::{HttpTransport, Mirror, MlflowError};
 use crate::registry;
 use crate::snapshot::SnapshotReader;
@@ -53,6 +55,61 @@ pub(crate) async fn mirror(config: Config, token: CancellationToken) {
             () = tokio::time::sleep(every) => {}
         }
     }
+}
+
+/// How often to look for a new champion, and how long to let an export rest that failed.
+const EXPORTS_EVERY: Duration = Duration::from_secs(2);
+const EXPORTS_REST: Duration = Duration::from_secs(60);
+
+/// Exports each new champion until `token` is cancelled.
+pub(crate) async fn exports(config: Config, bus: Bus, token: CancellationToken) {
+    if config.exports_dir.as_os_str().is_empty() {
+        return;
+    }
+    loop {
+        let (own, own_bus, own_token) = (config.clone(), bus.clone(), token.clone());
+        let outcome = tokio::task::spawn_blocking(move || export_champion(&own, own_bus, &own_token)).await;
+        let pause = match outcome {
+            Ok(Ok(None)) => EXPORTS_EVERY,
+            Ok(Ok(Some(exported))) => {
+                let path = exported.path.display();
+                tracing::info!(%path, users = exported.users, movies = exported.movies, "the champion is exported");
+                EXPORTS_EVERY
+            }
+            Ok(Err(_)) if token.is_cancelled() => return,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the champion is not exported yet");
+                EXPORTS_REST
+            }
+            Err(error) => {
+                tracing::error!(%error, "the export broke off");
+                EXPORTS_REST
+            }
+        };
+        tokio::select! {
+            () = token.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Writes what the champion has not been exported as yet; one thread, which lets everything else go first.
+fn export_champion(config: &Config, bus: Bus, token: &CancellationToken) -> Result<Option<Exported>, Error> {
+    let registry = registry::open_read_only(&config.registry_dir)?;
+    let Some(version) = registry.champion() else {
+        return Ok(None);
+    };
+    if export::is_there(&config.exports_dir, version) {
+        return Ok(None);
+    }
+    let bundle = registry.load(&version.0)?;
+    // Its own cache: the training's has one writer.
+    let reader = SnapshotReader::new(bus, config.cache_dir.join("export"));
+    let snapshot = reader.read_again(&bundle, || token.is_cancelled())?;
+    let threads = crate::run::pool(1, config.yielding)?;
+    let exported = threads.install(|| export::export(&bundle, &snapshot, &config.exports_dir))?;
+    export::prune(&config.exports_dir, config.keep_exports)?;
+    Ok(Some(exported))
 }
 
 /// Evaluates the champion on fresh interactions, again and again, until `token` is cancelled.

@@ -53,6 +53,13 @@ pub struct Config {
     pub evaluation: EvaluationConfig,
     /// The mirror in MLflow.
     pub mlflow: MlflowConfig,
+    /// Where `GET /metrics` tells Prometheus how trainings go, for example `127.0.0.1:9102`; empty for nowhere.
+    pub metrics_listen: String,
+    /// Where each new champion is exported to (see [`crate::export`]); empty for nowhere.
+    #[serde(skip)]
+    pub exports_dir: PathBuf,
+    /// Newest exports that are kept.
+    pub keep_exports: usize,
     /// Models whose bundles are kept, besides champion and previous; older ones lose their files, not their entries.
     pub keep_versions: usize,
     /// Starts of one run after which it is given up as failed: a run that kills its process must not do so for ever.
@@ -79,6 +86,9 @@ impl Default for Config {
             rollout: RolloutConfig::default(),
             evaluation: EvaluationConfig::default(),
             mlflow: MlflowConfig::default(),
+            metrics_listen: String::new(),
+            exports_dir: PathBuf::new(),
+            keep_exports: 3,
             keep_versions: 10,
             max_attempts: 10,
             code_revision: option_env!("MARQUEE_REVISION")

@@ -3,6 +3,7 @@
 use marquee_runtime::BusError;
 
 use crate::bundle::BundleError;
+use crate::export::ExportError;
 use crate::registry::RegistryError;
 use crate::run::RunError;
 
@@ -23,6 +24,9 @@ pub enum Error {
     /// The training itself; poison for its retrain event.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A version cannot be exported.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// A setting outside its domain.
     #[error("trainer.{key}: {detail}")]
     Config {

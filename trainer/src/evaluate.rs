@@ -36,6 +36,8 @@ const COVERAGE_K: usize = 100;
 pub struct ExamConfig {
     /// Cutoffs of the static protocol; each costs one list per warm user.
     pub folds: usize,
+    /// Most lists per cutoff; of more warm users an even share is asked.
+    pub lists_per_fold: usize,
     /// Newest held-out positives that are predicted one by one; each costs one list.
     pub stream_positives: usize,
 }
@@ -44,6 +46,7 @@ impl Default for ExamConfig {
     fn default() -> Self {
         Self {
             folds: 3,
+            lists_per_fold: 1_500,
             stream_positives: 4_000,
         }
     }
@@ -53,13 +56,19 @@ impl ExamConfig {
     /// # Errors
     /// [`Error::Config`] naming the first setting outside its domain.
     pub fn check(&self) -> Result<(), Error> {
-        if (1..=100).contains(&self.folds) {
-            return Ok(());
+        let refuse = |key, detail: &str| {
+            Err(Error::Config {
+                key,
+                detail: detail.to_owned(),
+            })
+        };
+        if !(1..=100).contains(&self.folds) {
+            return refuse("exam.folds", "must lie between 1 and 100");
         }
-        Err(Error::Config {
-            key: "exam.folds",
-            detail: "must lie between 1 and 100".into(),
-        })
+        if self.lists_per_fold == 0 {
+            return refuse("exam.lists_per_fold", "must be at least 1");
+        }
+        Ok(())
     }
 }
 
@@ -103,7 +112,7 @@ impl<'a> Exam<'a> {
         train.iter().for_each(|event| seen.add(event));
         let folds = divide(test, config.folds)
             .map(|events| {
-                let cases = cases(&seen, events);
+                let cases = some_of(cases(&seen, events), config.lists_per_fold);
                 events.iter().for_each(|event| seen.add(event));
                 Fold { events, cases }
             })
@@ -307,6 +316,22 @@ fn cases(seen: &Seen, events: &[Interaction]) -> Vec<Case> {
             user,
             truth: items.into_iter().collect(),
         })
+        .collect()
+}
+
+/// At most `most` of the cases, evenly spread over the users.
+fn some_of(cases: Vec<Case>, most: usize) -> Vec<Case> {
+    let (count, kept) = (cases.len(), cases.len().min(most));
+    let mut next = 0;
+    cases
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| {
+            let chosen = next < kept && *index == next * count / kept;
+            next += usize::from(chosen);
+            chosen
+        })
+        .map(|(_, case)| case)
         .collect()
 }
 

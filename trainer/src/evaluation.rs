@@ -7,8 +7,6 @@
 //! `evaluation_runs`. Without anybody to ask about, the job says so and ends well.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use marquee_models::live::Interaction;
@@ -18,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
 use crate::evaluate::{Exam, ExamConfig};
-use crate::registry::RegistryError;
+use crate::registry::{RegistryError, store_at};
 use crate::snapshot::{Snapshot, SnapshotReader, bounds_of};
 
 /// One line per evaluation, oldest first.
@@ -155,6 +153,8 @@ fn measure(
         &fresh,
         &ExamConfig {
             folds: 1,
+            // Everybody: the figures are those of all users who completed onboarding.
+            lists_per_fold: usize::MAX,
             stream_positives: 0,
         },
     );
@@ -201,35 +201,32 @@ fn measure(
 /// # Errors
 /// [`RegistryError::Io`].
 pub fn remember(registry_dir: &Path, record: &EvaluationRecord) -> Result<(), RegistryError> {
-    let path = registry_dir.join(HISTORY);
+    let store = store_at(registry_dir)?;
     let io = |source| RegistryError::Io {
-        path: path.clone(),
+        path: store.describe(HISTORY),
         source,
     };
-    let mut line = serde_json::to_vec(record).unwrap_or_default();
-    line.push(b'\n');
-    let mut file = fs::File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(io)?;
-    file.write_all(&line).and_then(|()| file.sync_all()).map_err(io)
+    let mut lines = store.get(HISTORY).map_err(io)?.unwrap_or_default();
+    lines.extend(serde_json::to_vec(record).unwrap_or_default());
+    lines.push(b'\n');
+    store.put(HISTORY, &lines).map_err(io)
 }
 
-/// Every evaluation so far, oldest first. A line that a kill cut short is passed over.
+/// Every evaluation so far, oldest first. A line that is no record is passed over.
 ///
 /// # Errors
 /// [`RegistryError::Io`].
 pub fn read_history(registry_dir: &Path) -> Result<Vec<EvaluationRecord>, RegistryError> {
-    let path = registry_dir.join(HISTORY);
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok(text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(RegistryError::Io { path, source }),
-    }
+    let store = store_at(registry_dir)?;
+    let lines = store.get(HISTORY).map_err(|source| RegistryError::Io {
+        path: store.describe(HISTORY),
+        source,
+    })?;
+    Ok(lines
+        .unwrap_or_default()
+        .split(|&byte| byte == b'\n')
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect())
 }
 
 #[cfg(test)]
@@ -238,7 +235,7 @@ mod tests {
     use crate::testing;
 
     #[test]
-    fn fresh_interactions_of_onboarded_users_are_measured_and_survive_a_torn_line() {
+    fn fresh_interactions_of_onboarded_users_are_measured_and_are_remembered_beside_what_cannot_be_read() {
         let outcome = measure(
             &testing::bundle(600),
             &testing::snapshot(900),
@@ -257,12 +254,12 @@ mod tests {
         assert_eq!(record.figures().len(), record.metrics.len());
         let dir = tempfile::tempdir().unwrap();
         remember(dir.path(), &record).unwrap();
-        let mut file = fs::File::options()
-            .append(true)
-            .open(dir.path().join(HISTORY))
-            .unwrap();
-        file.write_all(b"{\"version\": \"v0").unwrap();
-        assert_eq!(read_history(dir.path()).unwrap(), [record]);
+        let store = store_at(dir.path()).unwrap();
+        let mut lines = store.get(HISTORY).unwrap().unwrap();
+        lines.extend_from_slice(b"{\"version\": \"v0\n");
+        store.put(HISTORY, &lines).unwrap();
+        remember(dir.path(), &record).unwrap();
+        assert_eq!(read_history(dir.path()).unwrap(), [record.clone(), record]);
     }
 
     #[test]

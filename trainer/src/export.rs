@@ -24,6 +24,7 @@ use marquee_models::Interactions;
 use marquee_models::als::{Als, AlsParams};
 use marquee_models::live::LiveState;
 use marquee_models::served::{Context, Query, ScoreScratch};
+use marquee_schemas::ModelVersion;
 use ndarray::ArrayView2;
 use parquet::arrow::ArrowWriter;
 use rayon::prelude::*;
@@ -32,6 +33,8 @@ use crate::Bundle;
 use crate::durable::{sync_dir, write_synced};
 use crate::snapshot::Snapshot;
 
+/// Says that an export is complete.
+const ABOUT: &str = "export.json";
 /// Recommendations per user.
 const LIST: usize = 10;
 
@@ -119,7 +122,7 @@ pub fn export(bundle: &Bundle, snapshot: &Snapshot, exports: &Path) -> Result<Ex
         "users": snapshot.users.len(),
         "movies": snapshot.movies.len(),
     });
-    write(&growing.join("export.json"), format!("{about:#}\n").as_bytes())?;
+    write(&growing.join(ABOUT), format!("{about:#}\n").as_bytes())?;
     sync_dir(&growing).map_err(io_at(&growing))?;
     remove_if_there(&finished)?;
     fs::rename(&growing, &finished).map_err(io_at(&finished))?;
@@ -130,6 +133,26 @@ pub fn export(bundle: &Bundle, snapshot: &Snapshot, exports: &Path) -> Result<Ex
         movies: snapshot.movies.len(),
         factors,
     })
+}
+
+/// Whether a version's export is there.
+pub(crate) fn is_there(exports: &Path, version: &ModelVersion) -> bool {
+    exports.join(&version.0).join(ABOUT).is_file()
+}
+
+/// Removes all exports but the `keep` newest. Only folders that are named as versions are touched.
+pub(crate) fn prune(exports: &Path, keep: usize) -> Result<(), ExportError> {
+    let mut versions: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(exports).map_err(io_at(exports))? {
+        let entry = entry.map_err(io_at(exports))?;
+        let version = ModelVersion(entry.file_name().to_string_lossy().into_owned());
+        versions.extend(version.ordinal().map(|ordinal| (ordinal, entry.path())));
+    }
+    versions.sort_unstable_by(|a, b| b.cmp(a));
+    versions
+        .iter()
+        .skip(keep.max(1))
+        .try_for_each(|(_, path)| remove_if_there(path))
 }
 
 fn io_at(path: &Path) -> impl FnOnce(io::Error) -> ExportError + use<> {
@@ -285,5 +308,17 @@ mod tests {
         assert_eq!(vectors.value_length() as usize, exported.factors);
         assert_eq!(vectors.null_count(), 0);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_newest_exports_stay_and_nothing_else_is_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["v000002", "v000010", "v000009", "notes"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join(ABOUT), b"{}").unwrap();
+        }
+        prune(dir.path(), 2).unwrap();
+        let there = |name: &str| is_there(dir.path(), &ModelVersion(name.into()));
+        assert!(there("v000010") && there("v000009") && there("notes") && !there("v000002"));
     }
 }

@@ -23,6 +23,7 @@ pub mod export;
 pub mod gate;
 mod genres;
 pub mod memory;
+mod metrics;
 pub mod mlflow;
 mod pipeline;
 mod priority;
@@ -34,6 +35,7 @@ pub mod run;
 mod service;
 pub mod signal;
 pub mod snapshot;
+mod store;
 #[cfg(test)]
 mod testing;
 

@@ -30,7 +30,7 @@ use crate::rollout::Answer;
 use crate::run::{RunSettings, Trained};
 use crate::snapshot::Snapshot;
 use crate::{Config, Error, Registry};
-use progress::Progress;
+pub(crate) use progress::Progress;
 use training::{Failure, Training};
 
 /// Where snapshots come from.
@@ -96,6 +96,10 @@ impl<S: Source, O: Sink> Worker<S, O> {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     /// Whether nothing waits and nothing is under way.

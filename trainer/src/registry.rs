@@ -8,17 +8,21 @@
 //!
 //! [`Registry::open`] takes the writer's lock, which the operating system frees with the process. [`open_read_only`]
 //! needs none: it sees the last complete state.
+//!
+//! A registry may also lie in an S3-compatible bucket: its location is then `s3://bucket/prefix`. There is no lock there;
+//! the state is replaced only if it is still the one that was read, and opening for writing replaces it once, so that
+//! whoever wrote before is found out by its next write ([`RegistryError::Taken`]) and nothing is overwritten.
 
 mod error;
 mod state;
 mod writer;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use marquee_schemas::{ModelEvent, ModelVersion};
 
 use crate::bundle::{Bundle, BundleError};
+use crate::store::Store;
 
 pub use error::RegistryError;
 pub use state::{Entry, ModelState, RunInProgress, Snapshot as RegistryState, Step};
@@ -27,17 +31,23 @@ pub(crate) use writer::{Finished, Intake};
 
 const STATE: &str = "registry.json";
 const LOCK: &str = "registry.lock";
+const MODELS: &str = "models";
 
 /// The folder of the bundles inside a registry.
 #[must_use]
 pub fn models_dir(registry_dir: &Path) -> PathBuf {
-    registry_dir.join("models")
+    registry_dir.join(MODELS)
+}
+
+/// The folder of a version's bundle, by its name in the store.
+pub(crate) fn folder_of(version: &ModelVersion) -> String {
+    format!("{MODELS}/{version}")
 }
 
 /// A registry as it was at one moment.
 #[derive(Debug, Clone)]
 pub struct RegistryReader {
-    dir: PathBuf,
+    store: Store,
     state: RegistryState,
 }
 
@@ -46,9 +56,18 @@ pub struct RegistryReader {
 /// # Errors
 /// [`RegistryError`] when the file cannot be read, is damaged, or is of a newer version.
 pub fn open_read_only(registry_dir: &Path) -> Result<RegistryReader, RegistryError> {
-    Ok(RegistryReader {
-        dir: registry_dir.to_path_buf(),
-        state: state::read(&registry_dir.join(STATE))?.unwrap_or_default(),
+    read_from(store_at(registry_dir)?)
+}
+
+pub(crate) fn read_from(store: Store) -> Result<RegistryReader, RegistryError> {
+    let state = state::read(&store)?.map(|(state, _)| state).unwrap_or_default();
+    Ok(RegistryReader { store, state })
+}
+
+pub(crate) fn store_at(location: &Path) -> Result<Store, RegistryError> {
+    Store::at(location).map_err(|source| RegistryError::Io {
+        path: location.to_path_buf(),
+        source,
     })
 }
 
@@ -103,13 +122,11 @@ impl RegistryReader {
     /// # Errors
     /// [`RegistryError::UnknownVersion`], or [`RegistryError::Bundle`] by what is wrong with it.
     pub fn load(&self, name: &str) -> Result<Bundle, RegistryError> {
-        load(&self.dir, self.show(name)?)
+        load(&self.store, self.show(name)?)
     }
 
-    /// The directory of a version's bundle.
-    #[must_use]
-    pub fn bundle_path(&self, version: &ModelVersion) -> PathBuf {
-        models_dir(&self.dir).join(&version.0)
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Everything, for rendering.
@@ -158,27 +175,22 @@ pub fn rollback(registry_dir: &Path, reason: &str, now_ms: i64) -> Result<ModelE
     Registry::open(registry_dir)?.rollback(reason, now_ms)
 }
 
-fn load(dir: &Path, entry: &Entry) -> Result<Bundle, RegistryError> {
-    let path = models_dir(dir).join(&entry.version.0);
-    Ok(Bundle::load_expecting(&path, &entry.bundle_sha256)?)
+fn load(store: &Store, entry: &Entry) -> Result<Bundle, RegistryError> {
+    let folder = folder_of(&entry.version);
+    Ok(Bundle::load_from(store, &folder, &entry.bundle_sha256)?)
 }
 
-/// Names in `models` that no version of `state` owns.
-fn orphans(models: &Path, state: &RegistryState) -> Result<Vec<PathBuf>, RegistryError> {
-    let io = |source| RegistryError::Io {
-        path: models.to_path_buf(),
+/// Folders of bundles that no version of `state` owns.
+fn orphans(store: &Store, state: &RegistryState) -> Result<Vec<String>, RegistryError> {
+    let folders = store.folders(MODELS).map_err(|source| RegistryError::Io {
+        path: store.describe(MODELS),
         source,
-    };
-    let mut found = Vec::new();
-    for entry in fs::read_dir(models).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        let name = entry.file_name();
-        let ours = name.to_str().is_some_and(is_bundle_name);
-        if ours && !state.versions.iter().any(|known| name == *known.version.0) {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
+    })?;
+    Ok(folders
+        .into_iter()
+        .filter(|name| is_bundle_name(name) && !state.versions.iter().any(|known| *name == known.version.0))
+        .map(|name| format!("{MODELS}/{name}"))
+        .collect())
 }
 
 /// Only what this module names itself is ever removed.

@@ -45,6 +45,8 @@ pub struct RolloutConfig {
     pub max_relative_loss: f64,
     /// Largest tolerated relative growth of the 95th percentile of latency.
     pub max_latency_growth: f64,
+    /// Growth of it that is tolerated in any case, ms: a model that takes half a millisecond longer hurts nobody.
+    pub free_latency_growth_ms: f64,
     /// Largest tolerated growth of the share of failed requests, absolute.
     pub max_error_growth: f64,
     /// Largest tolerated growth of the share of lists that are not personal, absolute.
@@ -62,6 +64,7 @@ impl Default for RolloutConfig {
             min_requests: 200,
             max_relative_loss: 0.10,
             max_latency_growth: 0.25,
+            free_latency_growth_ms: 5.0,
             max_error_growth: 0.01,
             max_fallback_growth: 0.05,
             certainty: 2.576,
@@ -76,6 +79,7 @@ impl RolloutConfig {
         let shares = [
             ("rollout.max_relative_loss", self.max_relative_loss),
             ("rollout.max_latency_growth", self.max_latency_growth),
+            ("rollout.free_latency_growth_ms", self.free_latency_growth_ms),
             ("rollout.max_error_growth", self.max_error_growth),
             ("rollout.max_fallback_growth", self.max_fallback_growth),
             ("rollout.certainty", self.certainty),
@@ -138,8 +142,8 @@ enum Reading {
     Benefit,
     /// Less is better; the absolute growth is bounded.
     Share(f64),
-    /// Less is better; the relative growth is bounded.
-    Relative(f64),
+    /// Less is better; the relative growth is bounded, beyond an absolute one that is free.
+    Relative { growth: f64, free: f64 },
 }
 
 impl Rollout {
@@ -192,7 +196,10 @@ impl Rollout {
             (online::FALLBACK_RATE, Reading::Share(config.max_fallback_growth)),
             (
                 online::LATENCY_P95_MS,
-                Reading::Relative(config.max_latency_growth),
+                Reading::Relative {
+                    growth: config.max_latency_growth,
+                    free: config.free_latency_growth_ms,
+                },
             ),
         ] {
             let Some(difference) = self.evidence.difference(name, config.min_requests) else {
@@ -258,7 +265,10 @@ fn verdict_of(difference: &Difference, reading: &Reading, config: &RolloutConfig
             (answer, true)
         }
         Reading::Share(tolerated) => (guard(change, margin, tolerated), false),
-        Reading::Relative(tolerated) => (guard(change, margin, tolerated * difference.champion), false),
+        Reading::Relative { growth, free } => {
+            let tolerated = (growth * difference.champion).max(free);
+            (guard(change, margin, tolerated), false)
+        }
     }
 }
 

@@ -207,7 +207,7 @@ pub fn reproduce(snapshot: &Snapshot, manifest: &Manifest, threads: usize) -> Re
     })
 }
 
-fn pool(threads: usize, yielding: bool) -> Result<rayon::ThreadPool, RunError> {
+pub(crate) fn pool(threads: usize, yielding: bool) -> Result<rayon::ThreadPool, RunError> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.max(1))
         .thread_name(|index| format!("training-{index}"))

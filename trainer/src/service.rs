@@ -8,10 +8,9 @@ use marquee_runtime::{Bus, BusError, Clock};
 use marquee_schemas::{PartitionOffset, Topic};
 use tokio_util::sync::CancellationToken;
 
-use crate::chores;
 use crate::pipeline::{Sink, Source, Worker};
 use crate::snapshot::{Snapshot, SnapshotReader};
-use crate::{Config, Error, Registry};
+use crate::{Config, Error, Registry, chores, metrics};
 
 /// The trainer.
 ///
@@ -59,13 +58,20 @@ impl Service {
         let sink = BusSink(self.bus.publisher("marquee-trainer")?);
         let token_of_chores = token.child_token();
         let mirror = tokio::spawn(chores::mirror(self.config.clone(), token_of_chores.clone()));
+        let exports = tokio::spawn(chores::exports(
+            self.config.clone(),
+            self.bus.clone(),
+            token_of_chores.clone(),
+        ));
         let evaluations = tokio::spawn(chores::evaluations(
             self.config.clone(),
             self.bus.clone(),
             Arc::clone(&self.clock),
             token_of_chores,
         ));
+        let own = self.config.clone();
         let worker = Worker::new(self.config, registry, source, sink, self.clock, token.clone());
+        let metrics = tokio::spawn(metrics::serve(own, worker.progress(), token.child_token()));
         let subscriber = self.bus.subscriber(
             &[Topic::RetrainEvents, Topic::ModelCommands, Topic::QualityMetrics],
             SubscriberConfig::new("marquee-trainer", Subscription::All),
@@ -79,8 +85,10 @@ impl Service {
             },
             Err(error) => Err(Error::Bus(error)),
         };
-        // An evaluation or a call to MLflow under way is left to itself: the next start makes up for it.
+        // An evaluation, an export or a call to MLflow under way is left to itself: the next start makes up for it.
         mirror.abort();
+        exports.abort();
+        metrics.abort();
         evaluations.abort();
         outcome
     }

@@ -150,11 +150,10 @@ pub(crate) fn model(version: &str, n: u64) -> (Manifest, Vec<u8>, Vec<Movie>) {
 /// A small model as it is loaded after its publication.
 pub(crate) fn bundle(n: u64) -> Bundle {
     let dir = tempfile::tempdir().unwrap();
-    let models = models_dir(dir.path());
-    std::fs::create_dir_all(&models).unwrap();
     let (mut manifest, model, movies) = model("v000001", n);
-    crate::bundle::publish(&models, &mut manifest, &model, &movies).unwrap();
-    Bundle::load(&models.join("v000001")).unwrap()
+    let store = crate::store::Store::at(dir.path()).unwrap();
+    crate::bundle::publish(&store, &mut manifest, &model, &movies).unwrap();
+    Bundle::load(&models_dir(dir.path()).join("v000001")).unwrap()
 }
 
 /// A scorecard with one case per user and protocol, whose every figure is the given NDCG@10.

@@ -2,6 +2,7 @@
 
 mod load;
 mod retraining;
+mod stage;
 
 use anyhow::Result;
 

@@ -20,7 +20,8 @@ use crate::instance::{Part, StateDir};
 
 pub(crate) async fn run(common: &Common, args: ModelsArgs) -> Result<()> {
     let state = StateDir::new(&common.state_dir)?;
-    let reader = || registry::open_read_only(&state.models());
+    let folder = Config::load(common)?.registry(&state);
+    let reader = || registry::open_read_only(&folder);
     match args.action {
         ModelsAction::List => list(&reader()?),
         ModelsAction::Show { version } => {
@@ -58,7 +59,11 @@ async fn change(
 ) -> Result<()> {
     // An alias means what it means now, not when the command arrives.
     let version = match version {
-        Some(name) => Some(registry::show(&state.models(), &name)?.version.0),
+        Some(name) => Some(
+            registry::show(&Config::load(common)?.registry(state), &name)?
+                .version
+                .0,
+        ),
         None => None,
     };
     let event = if state.is_running(Part::Trainer) || common.brokers.is_some() {
@@ -66,7 +71,7 @@ async fn change(
         bus.wait_ready(Duration::from_secs(5)).await?;
         model_events::command(&bus, action, version, reason).await?
     } else {
-        let (folder, reason) = (state.models(), reason.to_owned());
+        let (folder, reason) = (Config::load(common)?.registry(state), reason.to_owned());
         let event = tokio::task::spawn_blocking(move || {
             let now_ms = SystemClock.now_ms();
             match action {
@@ -135,9 +140,10 @@ fn write(text: &str, output: Option<&Path>) -> Result<()> {
 async fn reproduce(state: &StateDir, common: &Common, version: String) -> Result<()> {
     let config = Config::load(common)?;
     let threads = config.trainer.training_threads();
+    let folder = config.registry(state);
     let bus = config.bus_of_running_instance(common)?;
     bus.wait_ready(Duration::from_secs(5)).await?;
-    let (folder, cache) = (state.models(), state.trainer_cache());
+    let cache = state.trainer_cache();
     tokio::task::spawn_blocking(move || {
         let bundle = registry::open_read_only(&folder)?.load(&version)?;
         let manifest = &bundle.manifest;
@@ -168,9 +174,10 @@ async fn reproduce(state: &StateDir, common: &Common, version: String) -> Result
 
 /// Reads a version's data again and writes it with what the version makes of it.
 async fn export(state: &StateDir, common: &Common, version: String, to: PathBuf) -> Result<()> {
-    let bus = Config::load(common)?.bus_of_running_instance(common)?;
+    let config = Config::load(common)?;
+    let (folder, cache) = (config.registry(state), state.trainer_cache().join("reproduce"));
+    let bus = config.bus_of_running_instance(common)?;
     bus.wait_ready(Duration::from_secs(5)).await?;
-    let (folder, cache) = (state.models(), state.trainer_cache().join("reproduce"));
     tokio::task::spawn_blocking(move || {
         let bundle = registry::open_read_only(&folder)?.load(&version)?;
         let snapshot = SnapshotReader::new(bus, cache).read_again(&bundle, || false)?;

@@ -22,7 +22,15 @@ pub(crate) async fn run(common: &Common, args: WhatIfArgs) -> Result<()> {
         clip: args.clip,
         floors: Default::default(),
     };
-    let answer = what_if(&state.lake(), &state.models(), &args.version, from, to, options).await?;
+    let answer = what_if(
+        &state.lake(),
+        &config.registry(&state),
+        &args.version,
+        from,
+        to,
+        options,
+    )
+    .await?;
     print(&args, &answer);
     Ok(())
 }

@@ -1,40 +1,35 @@
 //! Reading and writing a bundle's directory.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use marquee_models::served::ServedModel;
 use marquee_schemas::Movie;
 use serde::Deserialize;
 
 use super::{Bundle, BundleError, CATALOGUE, FORMAT_VERSION, FileDigest, MANIFEST, MODEL, Manifest};
-use crate::durable::{sha256_hex, sync_dir, write_synced};
+use crate::durable::sha256_hex;
+use crate::registry::folder_of;
+use crate::store::Store;
 
-/// Name of the directory in which a version grows; the dot keeps it apart from finished ones.
-pub(crate) fn temporary_name(version: &str) -> String {
-    format!(".{version}.tmp")
-}
-
-/// Writes a bundle to `models/<version>` and gives its digest. `manifest.files` is filled in here. A directory of
-/// this version that is already there is a left-over of a run that was never recorded, and is replaced.
+/// Writes a bundle into the registry's store and gives its digest. `manifest.files` is filled in here. The manifest comes
+/// last: without it there is no bundle. What already lies in this version's folder is a left-over of a run that was
+/// never recorded, and goes.
 pub(crate) fn publish(
-    models: &Path,
+    store: &Store,
     manifest: &mut Manifest,
     model: &[u8],
     movies: &[Movie],
 ) -> Result<String, BundleError> {
-    let io = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| BundleError::Io { path, source }
+    let folder = folder_of(&manifest.version);
+    let io = |path: PathBuf| move |source| BundleError::Io { path, source };
+    store
+        .remove_folder(&folder)
+        .map_err(io(store.describe(&folder)))?;
+    let put = |name: &str, bytes: &[u8]| {
+        let name = format!("{folder}/{name}");
+        store.put(&name, bytes).map_err(io(store.describe(&name)))
     };
-    let finished = models.join(&manifest.version.0);
-    let growing = models.join(temporary_name(&manifest.version.0));
-    remove_if_there(&growing)?;
-    remove_if_there(&finished)?;
-    fs::create_dir_all(&growing).map_err(io(&growing))?;
-
     let mut lines = Vec::new();
     for movie in movies {
         lines.extend_from_slice(&marquee_schemas::encode(movie));
@@ -42,8 +37,7 @@ pub(crate) fn publish(
     }
     manifest.files = BTreeMap::new();
     for (name, bytes) in [(MODEL, model), (CATALOGUE, lines.as_slice())] {
-        let path = growing.join(name);
-        write_synced(&path, bytes).map_err(io(&path))?;
+        put(name, bytes)?;
         manifest.files.insert(
             name.to_owned(),
             FileDigest {
@@ -53,57 +47,72 @@ pub(crate) fn publish(
         );
     }
     let text = serde_json::to_vec_pretty(manifest).map_err(|error| BundleError::Damaged {
-        path: growing.clone(),
+        path: store.describe(&folder),
         detail: error.to_string(),
     })?;
-    let path = growing.join(MANIFEST);
-    write_synced(&path, &text).map_err(io(&path))?;
-    sync_dir(&growing).map_err(io(&growing))?;
-    fs::rename(&growing, &finished).map_err(io(&finished))?;
-    sync_dir(models).map_err(io(models))?;
+    put(MANIFEST, &text)?;
     Ok(sha256_hex(&text))
 }
 
-fn remove_if_there(path: &Path) -> Result<(), BundleError> {
-    match fs::remove_dir_all(path) {
-        Err(source) if source.kind() != ErrorKind::NotFound => Err(BundleError::Io {
-            path: path.to_path_buf(),
+/// A bundle in a folder of a store; the empty name is the store itself.
+struct Shelf<'a> {
+    store: &'a Store,
+    folder: &'a str,
+    path: PathBuf,
+}
+
+impl Shelf<'_> {
+    fn read(&self, name: &str) -> Result<Vec<u8>, BundleError> {
+        let full = if self.folder.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}/{name}", self.folder)
+        };
+        let io = |source| BundleError::Io {
+            path: self.store.describe(&full),
             source,
-        }),
-        _ => Ok(()),
+        };
+        if let Some(bytes) = self.store.get(&full).map_err(io)? {
+            return Ok(bytes);
+        }
+        let path = self.path.clone();
+        if self.store.objects(self.folder).map_err(io)?.is_empty() {
+            return Err(BundleError::Missing { path });
+        }
+        Err(BundleError::Damaged {
+            path,
+            detail: format!("{name} is missing"),
+        })
     }
 }
 
-fn read(bundle: &Path, name: &str) -> Result<Vec<u8>, BundleError> {
-    let path = bundle.join(name);
-    fs::read(&path).map_err(|source| {
-        if source.kind() != ErrorKind::NotFound {
-            BundleError::Io { path, source }
-        } else if bundle.is_dir() {
-            BundleError::Damaged {
-                path: bundle.to_path_buf(),
-                detail: format!("{name} is missing"),
-            }
-        } else {
-            BundleError::Missing {
-                path: bundle.to_path_buf(),
-            }
-        }
-    })
+/// The bundle at a location of its own.
+pub(super) fn load_at(path: &Path, expected: Option<&str>) -> Result<Bundle, BundleError> {
+    let store = Store::at(path).map_err(|source| BundleError::Io {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    load(&store, "", expected)
 }
 
-pub(super) fn load(path: &Path, expected: Option<&str>) -> Result<Bundle, BundleError> {
+/// The bundle in a folder of a store.
+pub(super) fn load(store: &Store, folder: &str, expected: Option<&str>) -> Result<Bundle, BundleError> {
     /// Read alone first, so that a newer format is recognised whatever else it changed.
     #[derive(Deserialize)]
     struct Envelope {
         format_version: u32,
     }
 
+    let shelf = Shelf {
+        store,
+        folder,
+        path: store.describe(folder),
+    };
     let damaged = |detail: String| BundleError::Damaged {
-        path: path.to_path_buf(),
+        path: shelf.path.clone(),
         detail,
     };
-    let text = read(path, MANIFEST)?;
+    let text = shelf.read(MANIFEST)?;
     let sha256 = sha256_hex(&text);
     if let Some(expected) = expected.filter(|&expected| expected != sha256) {
         return Err(damaged(format!(
@@ -114,7 +123,7 @@ pub(super) fn load(path: &Path, expected: Option<&str>) -> Result<Bundle, Bundle
     let envelope: Envelope = serde_json::from_slice(&text).map_err(refused)?;
     if envelope.format_version > FORMAT_VERSION {
         return Err(BundleError::NewerFormat {
-            path: path.to_path_buf(),
+            path: shelf.path.clone(),
             found: envelope.format_version,
         });
     }
@@ -125,7 +134,7 @@ pub(super) fn load(path: &Path, expected: Option<&str>) -> Result<Bundle, Bundle
             .files
             .get(name)
             .ok_or_else(|| damaged(format!("the manifest does not list {name}")))?;
-        let bytes = read(path, name)?;
+        let bytes = shelf.read(name)?;
         if bytes.len() as u64 != digest.bytes || sha256_hex(&bytes) != digest.sha256 {
             return Err(damaged(format!(
                 "{name} of {} bytes does not match its digest ({} bytes)",
@@ -137,7 +146,7 @@ pub(super) fn load(path: &Path, expected: Option<&str>) -> Result<Bundle, Bundle
     };
     let model = ServedModel::from_bytes(&verified(MODEL)?).map_err(|error| match error {
         marquee_models::Error::NewerFormat { found, .. } => BundleError::NewerFormat {
-            path: path.to_path_buf(),
+            path: shelf.path.clone(),
             found,
         },
         other => damaged(format!("{MODEL}: {other}")),

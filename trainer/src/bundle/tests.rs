@@ -5,8 +5,8 @@ use crate::testing;
 
 fn stored(dir: &Path) -> (PathBuf, String) {
     let (mut manifest, model, movies) = testing::model("v000001", 600);
-    let digest = publish(dir, &mut manifest, &model, &movies).unwrap();
-    (dir.join("v000001"), digest)
+    let digest = publish(&Store::at(dir).unwrap(), &mut manifest, &model, &movies).unwrap();
+    (crate::registry::models_dir(dir).join("v000001"), digest)
 }
 
 fn damage(bundle: &Path, file: &str, change: impl FnOnce(&mut Vec<u8>)) -> BundleError {
@@ -40,7 +40,8 @@ fn the_same_manifest_gives_the_same_bytes() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     assert_eq!(stored(one.path()).1, stored(two.path()).1);
     for file in [MANIFEST, MODEL, CATALOGUE] {
-        let read = |dir: &Path| fs::read(dir.join("v000001").join(file)).unwrap();
+        let read =
+            |dir: &Path| fs::read(crate::registry::models_dir(dir).join("v000001").join(file)).unwrap();
         assert_eq!(read(one.path()), read(two.path()), "{file}");
     }
 }
@@ -100,12 +101,15 @@ fn a_newer_format_a_missing_file_and_a_missing_bundle_are_told_apart() {
 #[test]
 fn a_moved_registry_still_finds_the_bundle_of_an_old_event() {
     let registry = tempfile::tempdir().unwrap();
-    let models = crate::registry::models_dir(registry.path());
-    fs::create_dir_all(&models).unwrap();
-    let (path, _) = stored(&models);
+    let (path, _) = stored(registry.path());
     assert_eq!(resolve("/gone/models/v000001", registry.path()), path);
     assert_eq!(
         resolve(&path.display().to_string(), Path::new("/elsewhere")),
         path
+    );
+    let bucket = "s3://models/marquee/models/v000001";
+    assert_eq!(
+        resolve(bucket, Path::new("s3://models/marquee")),
+        Path::new(bucket)
     );
 }

@@ -48,6 +48,19 @@ fn truth_holds_new_positives_of_warm_users_among_known_items() {
 }
 
 #[test]
+fn of_many_warm_users_an_even_share_is_asked() {
+    let case = |user| Case { user, truth: vec![1] };
+    let users = |most| -> Vec<u32> {
+        let kept = some_of((0..10).map(case).collect(), most);
+        kept.iter().map(|case| case.user).collect()
+    };
+    assert_eq!(users(4), [0, 2, 5, 7]);
+    assert_eq!(users(1), [0]);
+    assert_eq!(users(10), users(99));
+    assert!(some_of(Vec::new(), 3).is_empty());
+}
+
+#[test]
 fn a_later_cutoff_knows_what_the_earlier_folds_revealed() {
     let train = [event(0, 0, 5.0, 1)];
     let test = [
@@ -97,6 +110,7 @@ fn the_stream_begins_at_the_newest_positives() {
     let config = ExamConfig {
         folds: 1,
         stream_positives: 2,
+        ..ExamConfig::default()
     };
     let exam = Exam::new(&catalogue, &train, &test, &config);
     // Positives lie at times 2, 4, 6, 8, 10; the last two begin at time 8, index 7.
@@ -104,6 +118,7 @@ fn the_stream_begins_at_the_newest_positives() {
     let none = ExamConfig {
         folds: 1,
         stream_positives: 0,
+        ..ExamConfig::default()
     };
     assert_eq!(Exam::new(&catalogue, &train, &test, &none).stream_from, 10);
 }

@@ -1,9 +1,8 @@
 //! A run's files.
 
-use std::path::Path;
-
 use super::api::{Api, Run};
 use super::transport::{Call, Method, MlflowError, Transport};
+use crate::store::Store;
 
 /// The scheme of artifacts that the tracking server itself takes and keeps.
 const PROXIED: &str = "mlflow-artifacts:";
@@ -23,24 +22,23 @@ impl<T: Transport> Api<T> {
         Ok(true)
     }
 
-    /// Uploads the files of a folder, not those of folders in it.
-    pub(super) fn upload_folder(&self, run: &Run, name: &str, folder: &Path) -> Result<bool, MlflowError> {
+    /// Uploads the files of a store's folder, not those of folders in it.
+    pub(super) fn upload_folder(
+        &self,
+        run: &Run,
+        name: &str,
+        store: &Store,
+        folder: &str,
+    ) -> Result<bool, MlflowError> {
         let unreadable = |source| {
             MlflowError::Registry(crate::RegistryError::Io {
-                path: folder.to_path_buf(),
+                path: store.describe(folder),
                 source,
             })
         };
-        for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            let Some(file) = path
-                .file_name()
-                .and_then(|file| file.to_str())
-                .filter(|_| path.is_file())
-            else {
-                continue;
-            };
-            let bytes = std::fs::read(&path).map_err(unreadable)?;
+        for file in store.objects(folder).map_err(unreadable)? {
+            let bytes = store.get(&format!("{folder}/{file}")).map_err(unreadable)?;
+            let Some(bytes) = bytes else { continue };
             if !self.upload(run, &format!("{name}/{file}"), &bytes)? {
                 return Ok(false);
             }

@@ -1,8 +1,6 @@
 //! Bringing the server up to the registry.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,10 +10,10 @@ use super::MlflowConfig;
 use super::api::{Api, RunContent};
 use super::transport::{MlflowError, Transport};
 use crate::bundle::Manifest;
-use crate::durable;
 use crate::evaluation::EvaluationRecord;
-use crate::registry::{self, Entry, RegistryError, RegistryReader};
+use crate::registry::{self, Entry, RegistryError, RegistryReader, folder_of, store_at};
 use crate::report;
+use crate::store::Store;
 
 /// Remembers, beside the registry, what the server has. May be deleted: everything is then looked up again.
 const STATE: &str = "mlflow.json";
@@ -62,6 +60,7 @@ pub struct Mirrored {
 pub struct Mirror<T> {
     config: MlflowConfig,
     registry_dir: PathBuf,
+    store: Store,
     api: Api<T>,
     state: State,
 }
@@ -72,14 +71,14 @@ impl<T: Transport> Mirror<T> {
     /// # Errors
     /// [`MlflowError::Registry`] if its own state cannot be read.
     pub fn open(config: MlflowConfig, registry_dir: &Path, transport: T) -> Result<Self, MlflowError> {
-        let path = registry_dir.join(STATE);
-        let read: Option<State> = match fs::read(&path) {
-            // What cannot be understood is looked up again.
-            Ok(bytes) => serde_json::from_slice(&bytes).ok(),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(source) => return Err(RegistryError::Io { path, source }.into()),
-        };
+        let store = store_at(registry_dir)?;
+        let read = store.get(STATE).map_err(|source| RegistryError::Io {
+            path: store.describe(STATE),
+            source,
+        })?;
+        // What cannot be understood is looked up again.
         let state = read
+            .and_then(|bytes| serde_json::from_slice::<State>(&bytes).ok())
             .filter(|state| state.tracking_uri == config.tracking_uri)
             .unwrap_or_else(|| State {
                 tracking_uri: config.tracking_uri.clone(),
@@ -88,6 +87,7 @@ impl<T: Transport> Mirror<T> {
         Ok(Self {
             config,
             registry_dir: registry_dir.to_path_buf(),
+            store,
             api: Api(transport),
             state,
         })
@@ -132,7 +132,7 @@ impl<T: Transport> Mirror<T> {
         }
         if is_new && self.config.upload_bundles && !entry.pruned {
             self.api
-                .upload_folder(&run, "bundle", &reader.bundle_path(&entry.version))?;
+                .upload_folder(&run, "bundle", reader.store(), &folder_of(&entry.version))?;
         }
         self.api.fill(&run, &content)?;
         let model_version = self
@@ -194,16 +194,21 @@ impl<T: Transport> Mirror<T> {
     }
 
     fn save(&self) -> Result<(), MlflowError> {
-        let path = self.registry_dir.join(STATE);
         let bytes = serde_json::to_vec_pretty(&self.state).unwrap_or_default();
-        durable::replace(&path, &bytes).map_err(|source| RegistryError::Io { path, source }.into())
+        Ok(self
+            .store
+            .put(STATE, &bytes)
+            .map_err(|source| RegistryError::Io {
+                path: self.store.describe(STATE),
+                source,
+            })?)
     }
 }
 
 /// The manifest of a version whose files are still there.
 fn manifest_of(reader: &RegistryReader, entry: &Entry) -> Option<Manifest> {
-    let path = reader.bundle_path(&entry.version).join(crate::bundle::MANIFEST);
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    let name = format!("{}/{}", folder_of(&entry.version), crate::bundle::MANIFEST);
+    serde_json::from_slice(&reader.store().get(&name).ok()??).ok()
 }
 
 fn content_of(entry: &Entry, manifest: Option<&Manifest>) -> RunContent {

@@ -13,13 +13,15 @@ use crate::run::Stage;
 
 /// Shared by the worker, which sends, and the training thread, which reports.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Progress(Arc<Mutex<Inner>>);
+pub(crate) struct Progress(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
     run: Option<Run>,
     /// Stages that began and were not sent yet.
     news: Vec<News>,
+    /// Stages of the newest run that are over, with their seconds.
+    over: Vec<(&'static str, f64)>,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ impl Progress {
         let event_ids = run.events.iter().map(|event| event.event_id.clone()).collect();
         self.with(|inner| {
             inner.news.clear();
+            inner.over.clear();
             inner.run = Some(Run {
                 version,
                 attempt: run.attempts,
@@ -68,7 +71,9 @@ impl Progress {
         self.with(|inner| {
             let Some(run) = &mut inner.run else { return };
             if let Some((last, since)) = run.stage.take() {
-                let duration_ms = since.elapsed().as_millis() as u64;
+                let duration = since.elapsed();
+                inner.over.push((last.name(), duration.as_secs_f64()));
+                let duration_ms = duration.as_millis() as u64;
                 tracing::info!(stage = last.name(), duration_ms, "training stage done");
             }
             run.stage = stage.map(|stage| (stage, Instant::now()));
@@ -87,6 +92,16 @@ impl Progress {
             }
             inner.news.push(news);
         });
+    }
+
+    /// The stages of the newest run with the seconds that they took, the one under way last.
+    pub(crate) fn seconds_by_stage(&self) -> Vec<(&'static str, f64)> {
+        self.with(|inner| {
+            let mut stages = inner.over.clone();
+            let under_way = inner.run.as_ref().and_then(|run| run.stage);
+            stages.extend(under_way.map(|(stage, since)| (stage.name(), since.elapsed().as_secs_f64())));
+            stages
+        })
     }
 
     /// The events that were not sent yet.

@@ -17,6 +17,12 @@ pub enum RegistryError {
         /// The registry.
         path: PathBuf,
     },
+    /// Another writer has replaced the state since this one read it.
+    #[error("the registry {} was taken over by another writer", path.display())]
+    Taken {
+        /// The registry's state.
+        path: PathBuf,
+    },
     /// The disk failed.
     #[error("{}: {source}", path.display())]
     Io {

@@ -1,16 +1,13 @@
 //! What `registry.json` holds.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fs;
-use std::io::ErrorKind;
-use std::path::Path;
-
 use marquee_schemas::{ModelEvent, ModelEventKind, ModelVersion, PartitionOffset, RetrainEvent, Topic};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
 
-use super::RegistryError;
+use super::{RegistryError, STATE};
 use crate::gate::Decision;
 use crate::rollout::Rollout;
+use crate::store::{Store, Tag};
 
 /// Newest format that this build writes and reads.
 const FORMAT_VERSION: u32 = 2;
@@ -202,40 +199,37 @@ impl Snapshot {
     }
 }
 
-/// Reads a state; `None` if there is no such file.
-pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, RegistryError> {
+/// Reads the state, and which version of the file it is; `None` if there is no such file.
+pub(super) fn read(store: &Store) -> Result<Option<(Snapshot, Tag)>, RegistryError> {
     #[derive(Deserialize)]
     struct Envelope {
         format_version: u32,
     }
 
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(RegistryError::Io {
-                path: path.to_path_buf(),
-                source,
-            });
-        }
+    let path = store.describe(STATE);
+    let (bytes, tag) = match store.get_tagged(STATE) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(None),
+        Err(source) => return Err(RegistryError::Io { path, source }),
     };
     let damaged = |error: serde_json::Error| RegistryError::Damaged {
-        path: path.to_path_buf(),
+        path: path.clone(),
         detail: error.to_string(),
     };
     let envelope: Envelope = serde_json::from_slice(&bytes).map_err(damaged)?;
     if envelope.format_version < FORMAT_VERSION {
         return Err(RegistryError::Damaged {
-            path: path.to_path_buf(),
+            path: path.clone(),
             detail: format!("format version {} is no longer read", envelope.format_version),
         });
     }
     if envelope.format_version > FORMAT_VERSION {
         return Err(RegistryError::NewerFormat {
-            path: path.to_path_buf(),
+            path: path.clone(),
             found: envelope.format_version,
             supported: FORMAT_VERSION,
         });
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+    let state = serde_json::from_slice(&bytes).map_err(damaged)?;
+    Ok(Some((state, tag)))
 }

@@ -226,3 +226,45 @@ fn semantic_versions_tell_recipes_from_data() {
         .collect();
     assert_eq!(versions, ["1.0.0", "1.0.1", "1.1.0"]);
 }
+
+/// A registry in a store without locks, as a bucket is.
+fn shared() -> Store {
+    let objects = std::sync::Arc::new(object_store::memory::InMemory::new());
+    Store::over(objects, object_store::path::Path::default(), Path::new("memory"))
+}
+
+#[test]
+fn a_registry_in_a_shared_store_lives_as_one_in_a_folder() {
+    let store = shared();
+    let mut registry = Registry::over(store.clone(), None).unwrap();
+    let (first, second) = (add(&mut registry, true), add(&mut registry, true));
+    drop(registry);
+    store.put("models/v000003/model.safetensors", b"half").unwrap();
+    let mut registry = Registry::over(store.clone(), None).unwrap();
+    assert_eq!(store.folders("models").unwrap(), ["v000001", "v000002"]);
+    registry.rollback("clicks fell", 9).unwrap();
+    let reader = read_from(store.clone()).unwrap();
+    assert_eq!(reader.champion(), Some(&first));
+    assert_eq!(reader.load("champion").unwrap().manifest.version, first);
+    registry.promote(&second.0, "they came back", 10).unwrap();
+    let uri = registry.state().outbox.last().unwrap().bundle_uri.clone();
+    assert_eq!(uri.as_deref(), Some("memory/models/v000002"));
+    store.put("models/v000001/model.safetensors", b"oops").unwrap();
+    let error = registry.rollback("again", 11).unwrap_err();
+    assert!(matches!(error, RegistryError::Bundle(_)), "{error}");
+    // Nothing of the refused change has stayed.
+    assert_eq!(read_from(store).unwrap().champion(), Some(&second));
+}
+
+#[test]
+fn whoever_wrote_before_is_found_out_by_its_next_write_and_overwrites_nothing() {
+    let store = shared();
+    let mut old = Registry::over(store.clone(), None).unwrap();
+    add(&mut old, true);
+    let mut new = Registry::over(store.clone(), None).unwrap();
+    new.fence().unwrap();
+    let error = old.clear_outbox().unwrap_err();
+    assert!(matches!(error, RegistryError::Taken { .. }), "{error}");
+    let second = add(&mut new, true);
+    assert_eq!(read_from(store).unwrap().champion(), Some(&second));
+}

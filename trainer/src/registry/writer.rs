@@ -10,19 +10,21 @@ use marquee_runtime::bus::{Outgoing, Publisher};
 use marquee_schemas::{ModelEvent, ModelVersion, Movie};
 
 use super::state::{self, Snapshot};
-use super::{LOCK, RegistryError, STATE, load, models_dir, orphans};
+use super::{LOCK, RegistryError, STATE, folder_of, load, orphans, store_at};
 use crate::bundle::{self, Bundle, Manifest};
-use crate::durable;
+use crate::store::{Store, SwapError, Tag, is_remote};
 
 pub(crate) use runs::{Finished, Intake};
 
-/// The registry, locked for writing until it is dropped.
+/// The registry, held for writing until it is dropped.
 #[derive(Debug)]
 pub struct Registry {
-    dir: PathBuf,
+    store: Store,
     state: Snapshot,
-    /// Holds the lock.
-    _lock: File,
+    /// The version of the stored state that `state` follows.
+    tag: Option<Tag>,
+    /// Holds the lock of a local registry.
+    _lock: Option<File>,
 }
 
 impl Registry {
@@ -31,54 +33,48 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Locked`] while another process has it; otherwise as reading does.
     pub fn open(dir: &Path) -> Result<Self, RegistryError> {
-        let io = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| RegistryError::Io { path, source }
-        };
-        let models = models_dir(dir);
-        fs::create_dir_all(&models).map_err(io(&models))?;
-        let dir = fs::canonicalize(dir).map_err(io(dir))?;
-        let models = models_dir(&dir);
-        let lock_path = dir.join(LOCK);
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(io(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(RegistryError::Locked { path: dir }),
-            Err(TryLockError::Error(source)) => {
-                return Err(RegistryError::Io {
-                    path: lock_path,
-                    source,
-                });
-            }
+        if is_remote(dir) {
+            let mut registry = Self::over(store_at(dir)?, None)?;
+            registry.fence()?;
+            return Ok(registry);
         }
-        let path = dir.join(STATE);
-        let state = match state::read(&path)? {
-            Some(state) => state,
+        let (dir, lock) = lock(dir)?;
+        Self::over(store_at(&dir)?, Some(lock))
+    }
+
+    /// Replaces the stored state by itself: from here on the writes of whoever had it before are refused.
+    pub(super) fn fence(&mut self) -> Result<(), RegistryError> {
+        self.save()
+    }
+
+    /// A registry over these objects, which nobody else writes to.
+    pub(super) fn over(store: Store, lock: Option<File>) -> Result<Self, RegistryError> {
+        let (state, tag) = match state::read(&store)? {
+            Some((state, tag)) => (state, Some(tag)),
             None => {
                 let empty = Snapshot::default();
                 // A run is recorded before its bundle is written, so bundles without a registry mean that the
                 // registry was lost, not that a run was interrupted.
-                if let Some(lost) = orphans(&models, &empty)?.first() {
+                if let Some(lost) = orphans(&store, &empty)?.first() {
                     return Err(RegistryError::Damaged {
-                        path,
-                        detail: format!("it is missing, but {} exists", lost.display()),
+                        path: store.describe(STATE),
+                        detail: format!("it is missing, but {} exists", store.describe(lost).display()),
                     });
                 }
-                empty
+                (empty, None)
             }
         };
-        for orphan in orphans(&models, &state)? {
-            tracing::info!(path = %orphan.display(), "removing what an interrupted run left behind");
-            fs::remove_dir_all(&orphan).map_err(io(&orphan))?;
+        for orphan in orphans(&store, &state)? {
+            let path = store.describe(&orphan);
+            tracing::info!(path = %path.display(), "removing what an interrupted run left behind");
+            store
+                .remove_folder(&orphan)
+                .map_err(|source| RegistryError::Io { path, source })?;
         }
         Ok(Self {
-            dir,
+            store,
             state,
+            tag,
             _lock: lock,
         })
     }
@@ -95,7 +91,7 @@ impl Registry {
     /// [`RegistryError::Bundle`] by what is wrong with it.
     pub fn load_champion(&self) -> Result<Option<Bundle>, RegistryError> {
         match self.state.champion() {
-            Some(version) => load(&self.dir, self.state.find(&version.0)?).map(Some),
+            Some(version) => load(&self.store, self.state.find(&version.0)?).map(Some),
             None => Ok(None),
         }
     }
@@ -149,7 +145,7 @@ impl Registry {
         model: &[u8],
         movies: &[Movie],
     ) -> Result<String, bundle::BundleError> {
-        bundle::publish(&models_dir(&self.dir), manifest, model, movies)
+        bundle::publish(&self.store, manifest, model, movies)
     }
 
     /// Removes the files of all but the `keep` newest versions; champion, previous and whatever is being rolled out
@@ -182,9 +178,8 @@ impl Registry {
             Ok(())
         })?;
         for version in old {
-            let path = models_dir(&self.dir).join(&version.0);
-            if let Err(error) = fs::remove_dir_all(&path) {
-                tracing::warn!(%error, path = %path.display(), "removing an old bundle");
+            if let Err(error) = self.store.remove_folder(&folder_of(&version)) {
+                tracing::warn!(%error, %version, "removing an old bundle");
             }
         }
         Ok(())
@@ -203,12 +198,41 @@ impl Registry {
         outcome
     }
 
-    fn save(&self) -> Result<(), RegistryError> {
-        let path = self.dir.join(STATE);
+    fn save(&mut self) -> Result<(), RegistryError> {
+        let path = self.store.describe(STATE);
         let bytes = self.state.to_bytes().map_err(|error| RegistryError::Damaged {
             path: path.clone(),
             detail: error.to_string(),
         })?;
-        durable::replace(&path, &bytes).map_err(|source| RegistryError::Io { path, source })
+        match self.store.swap(STATE, &bytes, self.tag.as_ref()) {
+            Ok(tag) => {
+                self.tag = Some(tag);
+                Ok(())
+            }
+            Err(SwapError::Lost) => Err(RegistryError::Taken { path }),
+            Err(SwapError::Io(source)) => Err(RegistryError::Io { path, source }),
+        }
+    }
+}
+
+/// Takes the lock of a local registry, which is made if it is not there; gives its full path too.
+fn lock(dir: &Path) -> Result<(PathBuf, File), RegistryError> {
+    let io = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| RegistryError::Io { path, source }
+    };
+    fs::create_dir_all(dir).map_err(io(dir))?;
+    let dir = fs::canonicalize(dir).map_err(io(dir))?;
+    let path = dir.join(LOCK);
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(io(&path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok((dir, lock)),
+        Err(TryLockError::WouldBlock) => Err(RegistryError::Locked { path: dir }),
+        Err(TryLockError::Error(source)) => Err(RegistryError::Io { path, source }),
     }
 }

@@ -57,6 +57,35 @@ async fn a_retrain_event_becomes_a_champion_and_a_restart_does_not_repeat_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_new_champion_is_exported_by_itself() {
+    let stage = stage();
+    stage.publish_movies().await;
+    stage.publish_ratings(0, 900).await;
+    let clock = ManualClock::at(7);
+    stage
+        .publish(vec![Outgoing::of(&manual_retrain_event("first", &clock))])
+        .await;
+    let config = marquee_trainer::Config {
+        exports_dir: stage.config().cache_dir.with_file_name("exports"),
+        ..stage.config()
+    };
+    let folder = config.exports_dir.join("v000001");
+    let (service, token) = stage.start_with(config);
+    tokio::task::block_in_place(|| {
+        marquee_testkit::eventually(
+            "the export is complete",
+            std::time::Duration::from_secs(60),
+            || folder.join("export.json").is_file().then_some(()),
+        );
+    });
+    let csv = std::fs::read_to_string(folder.join("top10_recommendations_with_titles.csv")).unwrap();
+    // A head, and ten movies for each of thirty users.
+    assert_eq!(csv.lines().count(), 301);
+    token.cancel();
+    service.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_offsets_give_the_same_snapshot_with_and_without_the_cache() {
     let stage = stage();
     stage.publish_movies().await;

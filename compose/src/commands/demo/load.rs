@@ -1,8 +1,9 @@
 //! People who ask for lists and click on some, and the figures that follow.
 //!
 //! A list that is personal is clicked with a fixed probability, whatever it holds, so that two models differ online
-//! exactly where the story says so: the clicks on a version that is *spoilt* are mostly suppressed. Each second the
-//! click-through rate and the 95th percentile of latency go to `quality-metrics`, by the version that served; in production the replay service measures over minutes what this measures over seconds.
+//! exactly where the story says so: the clicks on a version that is *spoilt* are mostly suppressed. Every two seconds
+//! the click-through rate and the 95th percentile of latency go to `quality-metrics`, by the version that served; in
+//! production the replay service measures over minutes what this measures over seconds.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,12 +18,13 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// Probability of a click on a personal list.
-const CLICKS: f64 = 0.3;
+/// Probability that somebody clicks on a personal list.
+const CLICKS: f64 = 0.6;
 /// What of it is left for a spoilt version.
 const SPOILT: f64 = 0.2;
 const PEOPLE_AT_ONCE: u64 = 4;
-const PAUSE: Duration = Duration::from_millis(8);
+const PAUSE: Duration = Duration::from_millis(10);
+const WINDOW: Duration = Duration::from_secs(2);
 
 /// What became of the requests, over the whole story.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +35,7 @@ pub(super) struct Totals {
     pub(super) by_version: BTreeMap<String, u64>,
 }
 
-/// One version in the present second.
+/// One version in the present window.
 #[derive(Debug, Default)]
 struct Arm {
     clicks: u64,
@@ -111,7 +113,7 @@ impl Load {
         loop {
             tokio::select! {
                 () = token.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = tokio::time::sleep(WINDOW) => {}
             }
             let to_ms = SystemClock.now_ms();
             let window = self.with(|state| std::mem::take(&mut state.window));
@@ -121,7 +123,7 @@ impl Load {
                 .map(|figure| Outgoing::of(&figure))
                 .collect();
             if let Err(error) = publisher.publish_all(&figures).await {
-                tracing::warn!(%error, "the figures of a second are lost");
+                tracing::warn!(%error, "the figures of a window are lost");
             }
             from_ms = to_ms;
         }

@@ -1,28 +1,28 @@
 //! `marquee demo retraining`: a model's whole life on real data, told as it happens.
 //!
-//! A first model learns from the oldest 70%. The rest streams in while people ask for lists: triggers fire, challengers
-//! are trained, compared, and promoted in steps or kept out. A challenger whose weights have the wrong sign is stopped
-//! by the gate. A challenger that the gate lets pass loses its clicks online and is rolled back by itself. Through all
-//! of it no request may fail.
+//! 1. A first model learns from the oldest 70%.
+//! 2. More streams in while people ask for lists. A trigger fires; a challenger is trained, compared with the champion on
+//!    the same users and events, and rolled out in steps.
+//! 3. A challenger whose weights have the wrong sign is stopped by the gate.
+//! 4. A person takes the champion back. The next challenger passes the same gate, but nobody clicks on its lists: it is
+//!    rolled back by itself.
+//!
+//! Through all of it no request may fail. The story ends with what was promised and what was kept; a promise that was
+//! not kept ends the command with an error.
 
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use marquee_broker::BrokerConfig;
-use marquee_ingestor::{Dataset, ReplayConfig, Replayer, Shift};
 use marquee_runtime::SystemClock;
 use marquee_runtime::bus::{Bus, BusConfig};
 use marquee_runtime::supervise::{ServiceError, Stage, Supervisor, stop_signal};
-use marquee_schemas::{ALL_TOPICS, ModelEvent, ModelEventKind, ModelVersion, UserId};
-use marquee_trainer::{manual_retrain_event, registry, report};
-use tokio::sync::mpsc;
+use marquee_schemas::{ALL_TOPICS, ModelAction, ModelEvent, ModelEventKind, RetrainEvent};
+use marquee_trainer::{manual_retrain_event, registry};
 use tokio_util::sync::CancellationToken;
 
 use super::load::Load;
+use super::stage::{DemoStage, Events, Trainer};
 use crate::cli::{Common, DemoRetrainingArgs, ServiceName};
 use crate::commands::model_events;
 use crate::config::Config;
@@ -30,12 +30,14 @@ use crate::ingest;
 use crate::instance::StateDir;
 use crate::services;
 
-/// How long an act may wait for the next thing to happen: a training on a busy machine takes its time.
-const PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// Shares of the ratings: what the first model learns from, when the trigger fires, what act 2 streams in.
 const FIRST_SHARE: f64 = 0.7;
+const TRIGGER_SHARE: f64 = 0.9;
+const SECOND_SHARE: f64 = 0.92;
 
 pub(crate) async fn run(common: &Common, args: DemoRetrainingArgs) -> Result<()> {
     let dataset = ingest::load(args.dataset.clone()).await?;
+    let (first, trigger) = (dataset.split_at(FIRST_SHARE), dataset.split_at(TRIGGER_SHARE));
     let folder = tempfile::tempdir().context("making a folder for the demo")?;
     let state = StateDir::new(folder.path())?;
     let mut config = Config::load(common)?;
@@ -43,9 +45,14 @@ pub(crate) async fn run(common: &Common, args: DemoRetrainingArgs) -> Result<()>
     config.broker.listen.set_port(0);
     config.recommender.listen = "127.0.0.1:0".into();
     config.feature_processor.all_partitions = true;
+    let triggers = &mut config.feature_processor.triggers;
+    triggers.bootstrap_min_interactions = first as u64;
+    triggers.volume_interactions = (trigger - first) as u64;
+    // Minutes instead of days: fewer requests to a stage, and more certainty for how often they are looked at.
     config.trainer.rollout.enabled = true;
     config.trainer.rollout.min_stage_ms = 3_000;
     config.trainer.rollout.min_requests = 300;
+    config.trainer.rollout.certainty = 3.0;
 
     let mut supervisor = Supervisor::new(config.shutdown_grace());
     let broker = marquee_broker::start(BrokerConfig {
@@ -80,7 +87,7 @@ pub(crate) async fn run(common: &Common, args: DemoRetrainingArgs) -> Result<()>
             begun: Instant::now(),
             ended,
         };
-        let outcome = stage.play(args.events_per_s).await;
+        let outcome = play(&stage, args.events_per_s).await;
         told.cancel();
         outcome.map_err(|error| format!("{error:#}").into())
     });
@@ -93,364 +100,244 @@ pub(crate) async fn run(common: &Common, args: DemoRetrainingArgs) -> Result<()>
     Ok(supervisor.run(end).await?)
 }
 
-/// What the acts share.
-struct DemoStage {
-    bus: Bus,
-    config: Config,
-    dataset: Dataset,
-    url: String,
-    begun: Instant,
-    /// Cancelled when everything ends, also by Ctrl-C.
-    ended: CancellationToken,
-}
+/// What was promised, and whether it was kept.
+#[derive(Default)]
+struct Promises(Vec<(bool, String)>);
 
-/// A trainer that the story starts and stops, to give it other settings.
-struct Trainer {
-    token: CancellationToken,
-    task: tokio::task::JoinHandle<Result<(), marquee_trainer::Error>>,
-}
-
-impl Trainer {
-    fn start(config: marquee_trainer::Config, bus: &Bus, parent: &CancellationToken) -> Self {
-        let token = parent.child_token();
-        let service = marquee_trainer::Service::new(config, bus.clone(), Arc::new(SystemClock));
-        Self {
-            task: tokio::spawn(service.run(token.clone())),
-            token,
-        }
+impl Promises {
+    fn note(&mut self, kept: bool, what: impl Into<String>) {
+        self.0.push((kept, what.into()));
     }
 
-    async fn stop(self) -> Result<()> {
-        self.token.cancel();
-        Ok(self.task.await??)
+    fn settle(self) -> Result<()> {
+        println!("\nWhat was promised:");
+        for (kept, what) in &self.0 {
+            println!("  {}  {what}", if *kept { "kept  " } else { "BROKEN" });
+        }
+        let broken = self.0.iter().filter(|(kept, _)| !kept).count();
+        ensure!(broken == 0, "{broken} promises were not kept");
+        Ok(())
     }
 }
 
-impl DemoStage {
-    async fn play(&self, events_per_s: f64) -> Result<()> {
-        let from = model_events::ends(&self.bus).await?;
-        let (sender, mut events) = mpsc::channel(1_024);
-        let watcher = tokio::spawn({
-            let bus = self.bus.clone();
-            async move {
-                model_events::watch(&bus, from, move |event| match sender.blocking_send(event) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(_) => ControlFlow::Break(()),
-                })
-                .await
-            }
-        });
+async fn play(stage: &DemoStage, events_per_s: f64) -> Result<()> {
+    let mut promises = Promises::default();
+    let mut events = stage.listen().await?;
+    let trainer = Trainer::start(stage.config.trainer.clone(), &stage.bus, &stage.ended);
 
-        let first = self.dataset.split_at(FIRST_SHARE);
-        self.say(&format!("act 1: {}", self.dataset.summary()));
-        self.say(&format!(
-            "the oldest {first} of {} ratings are history",
-            self.dataset.ratings.len()
-        ));
-        self.replay(0..first, f64::INFINITY).await?;
-        let trainer = Trainer::start(self.config.trainer.clone(), &self.bus, &self.ended);
-        self.wait_for(&mut events, "the first model", |event| {
-            (event.kind == ModelEventKind::Promoted).then(|| event.version.clone())
-        })
-        .await?;
-        self.explain("champion")?;
-
-        self.say("act 2: the rest streams in, people ask for lists");
-        let load_token = self.ended.child_token();
-        let load = Load::start(
-            self.url.clone(),
-            self.users(first),
-            self.bus.publisher("marquee-demo-load")?,
-            self.config.seed,
-            &load_token,
-        );
-        self.replay(first..self.dataset.ratings.len(), events_per_s)
-            .await?;
-        self.say("all events are published");
-        // Whatever the triggers asked for is trained and rolled out or kept out; then a last one is asked for.
-        let last = manual_retrain_event("the demo wants a model of all the data", &SystemClock);
-        self.bus.publisher("marquee-demo")?.publish(&last).await?;
-        let judged = self.wait_for_verdict(&mut events, &last.event_id).await?;
-        self.explain(&judged.version.0)?;
-        if judged.kind == ModelEventKind::RolloutStep {
-            self.wait_for_end_of_rollout(&mut events, &judged.version).await?;
-        }
-        self.compare()?;
-        trainer.stop().await?;
-
-        self.say("act 3: a challenger whose weights have the wrong sign meets the gate");
-        let mut damaged = self.config.trainer.clone();
-        damaged
-            .model
-            .blend
-            .weights
-            .values_mut()
-            .for_each(|weight| *weight = -*weight);
-        damaged.model.fit.window = 0;
-        let trainer = Trainer::start(damaged, &self.bus, &self.ended);
-        // Something new must have happened, or there is nothing to compare on.
-        self.repeat_last(0.1).await?;
-        let ask = manual_retrain_event("a damaged recipe, on purpose", &SystemClock);
-        self.bus.publisher("marquee-demo")?.publish(&ask).await?;
-        let verdict = self.wait_for_verdict(&mut events, &ask.event_id).await?;
-        self.explain(&verdict.version.0)?;
-        ensure!(
-            verdict.kind == ModelEventKind::Rejected,
-            "the damaged challenger was not stopped by the gate"
-        );
-        trainer.stop().await?;
-
-        self.say("act 4: a challenger that the gate lets pass, and nobody clicks on");
-        let mut open = self.config.trainer.clone();
-        open.gate.min_relative_gain = -0.9;
-        open.gate.max_secondary_loss = 1.0;
-        open.gate.floors.clear();
-        open.model.fit.window = 0;
-        let trainer = Trainer::start(open, &self.bus, &self.ended);
-        let ask = manual_retrain_event(
-            "a recipe that looks good offline, the gate held open",
-            &SystemClock,
-        );
-        self.bus.publisher("marquee-demo")?.publish(&ask).await?;
-        let verdict = self.wait_for_verdict(&mut events, &ask.event_id).await?;
-        ensure!(
-            verdict.kind == ModelEventKind::RolloutStep,
-            "the open gate kept the challenger out: {}",
-            verdict.reason
-        );
-        load.spoil(&verdict.version);
-        let end = self
-            .wait_for_end_of_rollout(&mut events, &verdict.version)
-            .await?;
-        ensure!(
-            end.kind == ModelEventKind::RolledBack,
-            "the challenger that nobody clicks on was not rolled back"
-        );
-        self.explain(&verdict.version.0)?;
-        trainer.stop().await?;
-
-        load_token.cancel();
-        let totals = load.totals();
-        self.say(&format!(
-            "{} requests, {} failed; answered by {}",
-            totals.requests,
+    first_model(stage, &mut events, &mut promises).await?;
+    let users = stage.users(stage.dataset.split_at(FIRST_SHARE));
+    let load_token = stage.ended.child_token();
+    let load = Load::start(
+        stage.url.clone(),
+        users,
+        stage.bus.publisher("marquee-demo-load")?,
+        stage.config.seed,
+        &load_token,
+    );
+    let promoted = better_challenger(stage, &mut events, events_per_s, &mut promises).await?;
+    trainer.stop().await?;
+    damaged_challenger(stage, &mut events, events_per_s, &mut promises).await?;
+    if promoted {
+        unloved_challenger(stage, &mut events, &load, &mut promises).await?;
+    }
+    load_token.cancel();
+    let totals = load.totals();
+    let answered: Vec<String> = totals
+        .by_version
+        .iter()
+        .map(|(version, n)| format!("{version} {n}"))
+        .collect();
+    promises.note(
+        totals.failed == 0 && totals.requests > 0,
+        format!(
+            "{} of {} requests failed; answered by {}",
             totals.failed,
-            totals
-                .by_version
-                .iter()
-                .map(|(version, n)| format!("{version}: {n}"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ));
-        ensure!(totals.failed == 0, "{} requests failed", totals.failed);
-        watcher.abort();
-        Ok(())
-    }
+            totals.requests,
+            answered.join(", ")
+        ),
+    );
+    promises.settle()
+}
 
-    fn say(&self, text: &str) {
-        println!("{:>7.1} s  {text}", self.begun.elapsed().as_secs_f64());
-    }
+async fn ask(stage: &DemoStage, reason: &str) -> Result<RetrainEvent> {
+    let event = manual_retrain_event(reason, &SystemClock);
+    stage.bus.publisher("marquee-demo")?.publish(&event).await?;
+    stage.say(&format!("a training is asked for by hand: {reason}"));
+    Ok(event)
+}
 
-    async fn replay(&self, range: std::ops::Range<usize>, events_per_s: f64) -> Result<()> {
-        let shift = if range.start == 0 {
-            let last = self.dataset.ratings.get(range.end.saturating_sub(1));
-            Shift::ByMs(last.map_or(0, |last| {
-                marquee_runtime::Clock::now_ms(&SystemClock) - last.timestamp_ms
-            }))
-        } else {
-            Shift::AsSent
-        };
-        let replayer = Replayer::new(
-            self.bus.publisher("marquee-demo-traffic")?,
-            Arc::new(SystemClock),
-            ReplayConfig {
-                shift,
-                ..ReplayConfig::default()
-            },
+async fn first_model(stage: &DemoStage, events: &mut Events, promises: &mut Promises) -> Result<()> {
+    let first = stage.dataset.split_at(FIRST_SHARE);
+    stage.say(&format!("act 1: {}", stage.dataset.summary()));
+    stage.say(&format!(
+        "the oldest {first} of {} ratings are history",
+        stage.dataset.ratings.len()
+    ));
+    stage.replay(0..first, f64::INFINITY).await?;
+    stage.say("the history is published");
+    let verdict = stage.wait_for_verdict(events, None).await?;
+    stage.wait_served(&verdict.version).await?;
+    stage.say(&format!("{} serves", verdict.version));
+    promises.note(
+        verdict.kind == ModelEventKind::Promoted,
+        format!("a first model serves: {}", verdict.reason),
+    );
+    Ok(())
+}
+
+/// Whether a challenger came to serve everybody.
+async fn better_challenger(
+    stage: &DemoStage,
+    events: &mut Events,
+    events_per_s: f64,
+    promises: &mut Promises,
+) -> Result<bool> {
+    let range = stage.dataset.split_at(FIRST_SHARE)..stage.dataset.split_at(SECOND_SHARE);
+    stage.say(&format!(
+        "act 2: {} more stream in, people ask for lists",
+        range.len()
+    ));
+    let published = async {
+        stage.replay(range, events_per_s).await?;
+        stage.say("they are all published");
+        anyhow::Ok(())
+    };
+    let (verdict, ()) = tokio::try_join!(stage.wait_for_verdict(events, None), published)?;
+    let entry = registry::show(&stage.config.trainer.registry_dir, &verdict.version.0)?;
+    let asked_by = entry.steps.first().map_or("nobody", |step| step.reason.as_str());
+    promises.note(
+        !asked_by.starts_with("manual"),
+        format!("a trigger asked for {}: {asked_by}", verdict.version),
+    );
+    let compared = entry
+        .decision
+        .numbers
+        .keys()
+        .filter(|name| name.starts_with("champion_"))
+        .count();
+    promises.note(
+        compared > 0,
+        format!("{compared} figures of champion and challenger were compared on the same users and events"),
+    );
+    let verdict = if verdict.kind == ModelEventKind::Rejected {
+        let again = ask(
+            stage,
+            "the gate kept the first challenger; now there is more to learn from",
+        )
+        .await?;
+        stage.wait_for_verdict(events, Some(&again.event_id)).await?
+    } else {
+        verdict
+    };
+    if verdict.kind != ModelEventKind::RolloutStep {
+        promises.note(false, format!("no challenger proved better: {}", verdict.reason));
+        return Ok(false);
+    }
+    let (end, shares) = stage.wait_for_end_of_rollout(events, &verdict.version).await?;
+    let promoted = end.kind == ModelEventKind::Promoted;
+    if promoted {
+        stage.wait_served(&verdict.version).await?;
+    }
+    promises.note(
+        promoted && shares == [0.0, 0.1, 0.5],
+        format!(
+            "{} passed the gate and was rolled out under load to {}: {}",
+            verdict.version,
+            told_shares(&shares, promoted),
+            end.reason
+        ),
+    );
+    Ok(promoted)
+}
+
+fn told_shares(shares: &[f64], promoted: bool) -> String {
+    let shares = shares.iter().map(|share| format!("{:.0}%", share * 100.0));
+    let all = promoted.then(|| "everybody".to_owned());
+    shares.chain(all).collect::<Vec<_>>().join(", ")
+}
+
+async fn damaged_challenger(
+    stage: &DemoStage,
+    events: &mut Events,
+    events_per_s: f64,
+    promises: &mut Promises,
+) -> Result<()> {
+    stage.say("act 3: a challenger whose weights have the wrong sign meets the gate");
+    let mut damaged = stage.config.trainer.clone();
+    damaged
+        .model
+        .blend
+        .weights
+        .values_mut()
+        .for_each(|weight| *weight = -*weight);
+    // A ranker would mend the order.
+    damaged.model.fit.window = 0;
+    let rest = stage.dataset.split_at(SECOND_SHARE)..stage.dataset.ratings.len();
+    stage.replay(rest, events_per_s).await?;
+    let trainer = Trainer::start(damaged, &stage.bus, &stage.ended);
+    let event = ask(stage, "a damaged recipe, on purpose").await?;
+    let verdict = stage.wait_for_verdict(events, Some(&event.event_id)).await?;
+    trainer.stop().await?;
+    promises.note(
+        verdict.kind == ModelEventKind::Rejected,
+        format!(
+            "the gate stopped {}, whose weights have the wrong sign: {}",
+            verdict.version, verdict.reason
+        ),
+    );
+    Ok(())
+}
+
+async fn unloved_challenger(
+    stage: &DemoStage,
+    events: &mut Events,
+    load: &Load,
+    promises: &mut Promises,
+) -> Result<()> {
+    stage.say("act 4: a person takes the champion back; the next challenger passes the gate, and nobody clicks on it");
+    let trainer = Trainer::start(stage.config.trainer.clone(), &stage.bus, &stage.ended);
+    let back: ModelEvent = model_events::command(
+        &stage.bus,
+        ModelAction::Rollback,
+        None,
+        "the demo wants the first model back",
+    )
+    .await?;
+    stage.wait_served(&back.version).await?;
+    promises.note(
+        back.kind == ModelEventKind::RolledBack,
+        format!("a person brought {} back by a command", back.version),
+    );
+    let event = ask(stage, "everything that has happened since the first model").await?;
+    let verdict = stage.wait_for_verdict(events, Some(&event.event_id)).await?;
+    if verdict.kind != ModelEventKind::RolloutStep {
+        trainer.stop().await?;
+        promises.note(
+            false,
+            format!("the gate kept {} out: {}", verdict.version, verdict.reason),
         );
-        replayer.publish_catalogue(&self.dataset).await?;
-        let speed = if events_per_s.is_finite() {
-            format!("{events_per_s}/s")
-        } else {
-            "max".to_owned()
-        };
-        let speed = speed.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
-        let end = range.end;
-        let reached = replayer
-            .run(&self.dataset, range, speed, |_| {}, &self.ended)
-            .await?;
-        if reached < end {
-            bail!("told to stop");
-        }
-        Ok(())
+        return Ok(());
     }
-
-    /// The newest ratings once more, as new events by users far away from the others: fresh evidence for the gate.
-    async fn repeat_last(&self, share: f64) -> Result<()> {
-        let from = self.dataset.split_at(1.0 - share);
-        let offset = self
-            .dataset
-            .ratings
-            .iter()
-            .map(|rating| rating.user_id.0)
-            .max()
-            .unwrap_or(0);
-        let repeated: Vec<_> = self.dataset.ratings[from..]
-            .iter()
-            .map(|rating| marquee_ingestor::Rating {
-                user_id: UserId(rating.user_id.0 + offset),
-                ..*rating
-            })
-            .collect();
-        let end = repeated.len();
-        let again = Dataset::new(
-            format!("{}-again", self.dataset.name),
-            self.dataset.movies.clone(),
-            repeated,
-        );
-        let replayer = Replayer::new(
-            self.bus.publisher("marquee-demo-traffic")?,
-            Arc::new(SystemClock),
-            ReplayConfig {
-                shift: Shift::AsSent,
-                ..ReplayConfig::default()
-            },
-        );
-        let speed = "2000/s".parse().map_err(|error| anyhow::anyhow!("{error}"))?;
-        replayer.run(&again, 0..end, speed, |_| {}, &self.ended).await?;
-        Ok(())
+    load.spoil(&verdict.version);
+    stage.say(&format!(
+        "clicks on the lists of {} are suppressed",
+        verdict.version
+    ));
+    let (end, shares) = stage.wait_for_end_of_rollout(events, &verdict.version).await?;
+    if end.kind == ModelEventKind::Promoted {
+        bail!("{} was promoted although nobody clicks on it", verdict.version);
     }
-
-    /// Whose events stream in.
-    fn users(&self, from: usize) -> Vec<UserId> {
-        let mut users: Vec<UserId> = self.dataset.ratings[from..]
-            .iter()
-            .map(|rating| rating.user_id)
-            .collect();
-        users.sort_unstable();
-        users.dedup();
-        users
-    }
-
-    async fn wait_for_verdict(
-        &self,
-        events: &mut mpsc::Receiver<ModelEvent>,
-        event_id: &str,
-    ) -> Result<ModelEvent> {
-        let id = event_id.to_owned();
-        let verdict = self
-            .wait_for(events, "the gate's verdict", move |event| {
-                let ours = event.retrain_event_id.as_deref() == Some(id.as_str())
-                    || event.joined_retrain_event_ids.contains(&id);
-                let decided = matches!(
-                    event.kind,
-                    ModelEventKind::Promoted
-                        | ModelEventKind::Rejected
-                        | ModelEventKind::RolloutStep
-                        | ModelEventKind::Failed
-                );
-                (ours && decided).then(|| event.clone())
-            })
-            .await?;
-        ensure!(
-            verdict.kind != ModelEventKind::Failed,
-            "the training failed: {}",
-            verdict.reason
-        );
-        Ok(verdict)
-    }
-
-    async fn wait_for_end_of_rollout(
-        &self,
-        events: &mut mpsc::Receiver<ModelEvent>,
-        version: &ModelVersion,
-    ) -> Result<ModelEvent> {
-        let version = version.clone();
-        self.wait_for(events, "the end of the rollout", move |event| {
-            let promoted = event.kind == ModelEventKind::Promoted && event.version == version;
-            let ended = event.kind == ModelEventKind::RolledBack && event.previous.as_ref() == Some(&version);
-            (promoted || ended).then(|| event.clone())
-        })
-        .await
-    }
-
-    /// Tells every event until one answers.
-    async fn wait_for<T>(
-        &self,
-        events: &mut mpsc::Receiver<ModelEvent>,
-        what: &str,
-        enough: impl Fn(&ModelEvent) -> Option<T>,
-    ) -> Result<T> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let event = tokio::select! {
-                () = self.ended.cancelled() => bail!("told to stop"),
-                event = tokio::time::timeout_at(deadline, events.recv()) => event,
-            };
-            let event = event
-                .with_context(|| format!("waiting for {what}"))?
-                .context("the model events ended")?;
-            self.tell(&event);
-            if let Some(answer) = enough(&event) {
-                return Ok(answer);
-            }
-        }
-    }
-
-    fn tell(&self, event: &ModelEvent) {
-        let version = &event.version;
-        let text = match event.kind {
-            ModelEventKind::TrainingStage => {
-                let number = |name: &str| event.numbers.get(name).copied().unwrap_or(0.0);
-                format!(
-                    "  {version} {} after {:.1} s, peak memory {:.0} MiB",
-                    event.reason,
-                    number("elapsed_ms") / 1_000.0,
-                    number("peak_memory_bytes") / 1_048_576.0
-                )
-            }
-            ModelEventKind::RolloutStep => format!(
-                "{version} serves {:.0}% of the users: {}",
-                event.rollout_share().unwrap_or(0.0) * 100.0,
-                event.reason
-            ),
-            ModelEventKind::Promoted => format!("{version} is the champion: {}", event.reason),
-            ModelEventKind::Rejected => format!("{version} is kept out: {}", event.reason),
-            ModelEventKind::RolledBack => format!("{version} serves everybody again: {}", event.reason),
-            ModelEventKind::Trained => format!("{version} is trained, asked for by {}", event.reason),
-            ModelEventKind::Failed => format!("{version} failed: {}", event.reason),
-            ModelEventKind::CommandRefused => format!("a command was refused: {}", event.reason),
-        };
-        self.say(&text);
-    }
-
-    fn registry_dir(&self) -> &Path {
-        &self.config.trainer.registry_dir
-    }
-
-    fn explain(&self, version: &str) -> Result<()> {
-        let entry = registry::show(self.registry_dir(), version)?;
-        println!("\n{}", report::explain(&entry).markdown());
-        Ok(())
-    }
-
-    /// The table of the last two champions: old, new, change.
-    fn compare(&self) -> Result<()> {
-        let reader = registry::open_read_only(self.registry_dir())?;
-        let names: Vec<&ModelVersion> = [reader.previous(), reader.champion()]
-            .into_iter()
-            .flatten()
-            .collect();
-        let entries: BTreeMap<_, _> = reader
-            .list()
-            .iter()
-            .map(|entry| (&entry.version, entry))
-            .collect();
-        let chosen: Vec<_> = names
-            .iter()
-            .filter_map(|name| entries.get(name).copied())
-            .collect();
-        println!("\n{}", report::compare(&chosen).markdown());
-        Ok(())
-    }
+    stage.wait_served(&end.version).await?;
+    trainer.stop().await?;
+    promises.note(
+        true,
+        format!(
+            "{} passed the gate, served {}, and was rolled back by itself: {}",
+            verdict.version,
+            told_shares(&shares, false),
+            end.reason
+        ),
+    );
+    Ok(())
 }

@@ -50,6 +50,29 @@ impl TrainingLists {
         self.missed.push(missed);
     }
 
+    /// Adds the lists of `parts`, in the order of their positions and then users, whichever part holds them.
+    pub fn append(&mut self, parts: &[Self]) {
+        let mut order: Vec<(usize, u32, usize, usize)> = parts
+            .iter()
+            .enumerate()
+            .flat_map(|(part, lists)| {
+                (0..lists.len()).map(move |list| (lists.positions[list], lists.users[list], part, list))
+            })
+            .collect();
+        order.sort_unstable();
+        self.rows.reserve(parts.iter().map(|part| part.rows.len()).sum());
+        for (position, user, part, list) in order {
+            let lists = &parts[part];
+            let range = lists.range(list);
+            self.rows
+                .extend_from_slice(&lists.rows[range.start * self.width..range.end * self.width]);
+            self.liked.extend_from_slice(&lists.liked[range.clone()]);
+            self.weight.extend_from_slice(&lists.weight[range.clone()]);
+            self.blend.extend_from_slice(&lists.blend[range]);
+            self.end_list(user, position, lists.missed[list]);
+        }
+    }
+
     /// Number of lists.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -7,6 +7,7 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Binding, Catalogue};
@@ -181,7 +182,7 @@ impl Fitter {
 
     /// Makes the training lists of `interactions`. The last moment makes none: the stream may end in its middle.
     fn advance(&mut self, interactions: &[Interaction], catalogue: &Catalogue) -> Result<(), Error> {
-        let fit = &self.params.fit;
+        let fit = self.params.fit.clone();
         let begin = interactions.len().saturating_sub(fit.window).max(fit.warm_up);
         let last_ms = interactions.last().map_or(0, |event| event.time_ms);
         let end = interactions.partition_point(|event| event.time_ms < last_ms);
@@ -198,52 +199,111 @@ impl Fitter {
             };
             self.live.ensure_items(self.catalogue.len());
         }
-        let mut maker = ListMaker::new(&self.params, self.seed);
         let mut position = self.consumed.len();
-        for moment in interactions[position..end].chunk_by(|a, b| a.time_ms == b.time_ms) {
-            if position >= begin {
-                let stride = self.params.fit.generator_stride;
-                let due = position / stride * stride;
+        while position < end {
+            let bound = if position < begin {
+                begin
+            } else {
+                let (due, next) = prefix_at(position, fit.generator_stride);
                 if due > self.fitted_at {
                     let (prefix, items) = (&interactions[..due], self.catalogue.len());
                     self.generators = Generators::fit(prefix, items, &self.params.generators)?;
                     self.fitted_at = due;
                 }
-                maker.add(
-                    moment,
-                    position,
-                    &self.generators,
-                    &self.binding,
-                    &self.live,
-                    &mut self.lists,
-                );
-            }
-            for event in moment {
-                self.live.observe(event);
-            }
-            position += moment.len();
+                next
+            };
+            let until = moment_from(&interactions[..end], bound);
+            self.walk(&interactions[position..until], position, position >= begin);
+            position = until;
         }
         self.consumed
             .extend_from_slice(&interactions[self.consumed.len()..end]);
         self.lists.forget_before(begin);
         Ok(())
     }
+
+    /// Lets the live state meet `stretch`, whole moments from `position` on, and makes their training lists if wanted.
+    /// Threads divide the lists, not the stream: each has the state to itself.
+    fn walk(&mut self, stretch: &[Interaction], position: usize, making: bool) {
+        let threads = if making {
+            rayon::current_num_threads().max(1)
+        } else {
+            1
+        };
+        let mut copies: Vec<LiveState> = (1..threads).map(|_| self.live.clone()).collect();
+        let (params, seed) = (&self.params, self.seed);
+        let (generators, binding) = (&self.generators, &self.binding);
+        let states: Vec<&mut LiveState> = std::iter::once(&mut self.live).chain(&mut copies).collect();
+        let parts: Vec<TrainingLists> = states
+            .into_par_iter()
+            .enumerate()
+            .map(|(thread, live)| {
+                let mut lists = TrainingLists::new(WIDTH);
+                let mut maker = ListMaker::new(params, seed, (thread, threads));
+                let mut position = position;
+                for moment in stretch.chunk_by(|a, b| a.time_ms == b.time_ms) {
+                    if making {
+                        maker.add(moment, position, generators, binding, live, &mut lists);
+                    }
+                    for event in moment {
+                        live.observe(event);
+                    }
+                    position += moment.len();
+                }
+                lists
+            })
+            .collect();
+        self.lists.append(&parts);
+    }
 }
 
-/// Turns one moment into training lists, one per person who liked something new.
+/// At `position` of a stream: the length of the prefix that the generators are to be fitted on, and where the next one
+/// begins. The stride doubles with the stream, so that a fit is due for some new interactions in a hundred, not for ever
+/// fewer.
+fn prefix_at(position: usize, stride: usize) -> (usize, usize) {
+    /// Strides in a stream from which on they are doubled.
+    const MOST: usize = 16;
+    let mut stride = stride;
+    while position / stride >= MOST {
+        stride *= 2;
+    }
+    let due = position / stride * stride;
+    (due, due + stride)
+}
+
+/// The first index not before `bound` at which a moment begins, or the end.
+fn moment_from(stream: &[Interaction], bound: usize) -> usize {
+    let Some(first) = stream.get(bound) else {
+        return stream.len();
+    };
+    let begins = bound == 0 || stream[bound - 1].time_ms != first.time_ms;
+    if begins {
+        bound
+    } else {
+        stream.partition_point(|event| event.time_ms <= first.time_ms)
+    }
+}
+
+/// Turns one moment into training lists, one per person who liked something new; of those each maker makes its share.
 struct ListMaker<'a> {
     params: &'a ServedParams,
     seed: u64,
+    /// Which of how many makers this is.
+    share: (usize, usize),
+    /// Lists met, own or not.
+    met: usize,
     scratch: ScoreScratch,
     stats: ListStats,
     row: Vec<f32>,
 }
 
 impl<'a> ListMaker<'a> {
-    fn new(params: &'a ServedParams, seed: u64) -> Self {
+    fn new(params: &'a ServedParams, seed: u64, share: (usize, usize)) -> Self {
         Self {
             params,
             seed,
+            share,
+            met: 0,
             scratch: ScoreScratch::new(),
             stats: ListStats::default(),
             row: vec![0.0; WIDTH],
@@ -286,7 +346,13 @@ impl<'a> ListMaker<'a> {
                 .collect();
             targets.sort_unstable();
             targets.dedup();
-            if !targets.is_empty() {
+            if targets.is_empty() {
+                continue;
+            }
+            let (own, makers) = self.share;
+            let mine = self.met % makers == own;
+            self.met += 1;
+            if mine {
                 self.add_list((user, position), &targets, generators, &query, &mut rng, lists);
             }
         }
@@ -327,5 +393,32 @@ impl<'a> ListMaker<'a> {
             lists.end_list(user, position, (targets.len() - found) as u32);
         }
         self.scratch.order = order;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generators_are_due_at_multiples_of_a_stride_that_doubles_with_the_stream() {
+        assert_eq!(prefix_at(0, 10), (0, 10));
+        assert_eq!(prefix_at(159, 10), (150, 160));
+        assert_eq!(prefix_at(160, 10), (160, 180));
+        assert_eq!(prefix_at(319, 10), (300, 320));
+        assert_eq!(prefix_at(1000, 10), (960, 1040));
+    }
+
+    #[test]
+    fn a_stretch_ends_where_a_moment_begins() {
+        let stream = [1, 1, 2, 2, 2, 3].map(|time_ms| Interaction {
+            user: 0,
+            item: 0,
+            rating: None,
+            weight: 1.0,
+            time_ms,
+        });
+        let from: Vec<usize> = (0..8).map(|bound| moment_from(&stream, bound)).collect();
+        assert_eq!(from, [0, 2, 2, 5, 5, 5, 6, 6]);
     }
 }

@@ -258,6 +258,21 @@ fn a_fitter_that_goes_on_gives_the_model_of_a_fresh_one() {
 }
 
 #[test]
+fn threads_divide_the_lists_and_change_nothing() {
+    let (events, catalogue, params) = (long_stream(2400), catalogue(24), quick_params());
+    let fit = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| ServedModel::fit(&events, &catalogue, &params, 3).unwrap())
+    };
+    let alone = fit(1);
+    assert!(alone.verdict().is_some_and(|verdict| verdict.lists > 10));
+    assert_eq!(fit(3), alone);
+}
+
+#[test]
 fn an_earlier_verdict_decides_without_being_asked_again() {
     let (events, catalogue, params) = (long_stream(2400), catalogue(24), quick_params());
     let mut fitter = Fitter::new(&params, 3).unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use marquee_schemas::{ModelEvent, ModelEventKind, ModelVersion};
 
 use super::super::state::{LINEAGE_KEPT, ModelState, Step};
-use super::super::{RegistryError, load, models_dir};
+use super::super::{RegistryError, folder_of, load};
 use super::Registry;
 use crate::gate::Decision;
 use crate::rollout::{Rollout, SHARES};
@@ -25,7 +25,7 @@ impl Registry {
                 "{version} is the champion already"
             )));
         }
-        load(&self.dir, entry)?;
+        load(&self.store, entry)?;
         let numbers = self.state.find(&version.0)?.metrics.clone();
         self.crown(&version, reason, numbers, now_ms)
     }
@@ -43,7 +43,7 @@ impl Registry {
             self.state.previous().cloned().ok_or_else(|| {
                 RegistryError::Refused("there is no previous champion to return to".to_owned())
             })?;
-        load(&self.dir, self.state.find(&previous.0)?)?;
+        load(&self.store, self.state.find(&previous.0)?)?;
         let old = self.state.lineage.pop();
         if let Some(old) = &old {
             let replaced = format!("rolled back to {previous}: {reason}");
@@ -257,7 +257,7 @@ impl Registry {
         };
         Ok(ModelEvent {
             event_id,
-            bundle_uri: Some(models_dir(&self.dir).join(&version.0).display().to_string()),
+            bundle_uri: Some(self.store.describe(&folder_of(version)).display().to_string()),
             bundle_sha256: Some(entry.bundle_sha256.clone()),
             offsets: entry.offsets.clone(),
             ..self.bare_event(version.clone(), kind, reason, at_ms)

@@ -105,7 +105,7 @@ impl Registry {
         };
         match outcome {
             Ok(()) => {}
-            Err(error @ RegistryError::Io { .. }) => return Err(error),
+            Err(error @ (RegistryError::Io { .. } | RegistryError::Taken { .. })) => return Err(error),
             Err(error) => {
                 tracing::warn!(command_id = command.command_id, %error, "a model command is refused");
                 let version = command.version.clone().or_else(|| self.state.champion().cloned());
