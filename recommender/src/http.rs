@@ -47,9 +47,11 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::logs::LogQueue;
 use crate::metrics::HttpMetrics;
+use crate::overload::Shedder;
 use crate::shadow::ShadowQueue;
 use crate::sink::Sink;
 use crate::traffic::Traffic;
+use crate::unknown::UnknownMovies;
 
 /// Everything that handlers need. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -78,6 +80,10 @@ pub struct App {
     pub ids: IdSource,
     /// Counts answers.
     pub metrics: HttpMetrics,
+    /// Refuses requests while too many wait.
+    pub shedder: Shedder,
+    /// Counts requests for movies that the catalogue does not hold.
+    pub unknown: UnknownMovies,
     slots: Semaphore,
 }
 
@@ -100,6 +106,8 @@ impl App {
     ) -> Self {
         Self {
             slots: Semaphore::new(config.max_concurrent_requests),
+            shedder: Shedder::new(config.shed_delay_ms),
+            unknown: UnknownMovies::default(),
             traffic: Traffic::new(&config.experiment),
             shadow,
             config,
@@ -163,6 +171,10 @@ pub fn router_with(state: AppState, extra: Router) -> Router {
         .route("/movies/{id}", get(movies::movie))
         .route("/users/{id}", get(users::user).delete(users::erase))
         .route("/admin/models", get(admin::models))
+        .route("/admin/models/promote", post(admin::promote))
+        .route("/admin/models/rollback", post(admin::rollback))
+        .route("/admin/models/advance", post(admin::advance))
+        .route("/admin/unknown-movies", get(admin::unknown_movies))
         .route("/admin/retrain", post(admin::retrain))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))

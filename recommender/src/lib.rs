@@ -21,6 +21,7 @@ mod error;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+pub mod overload;
 mod pages;
 mod service;
 pub mod shadow;
@@ -28,6 +29,7 @@ pub mod sink;
 #[cfg(test)]
 mod testing;
 pub mod traffic;
+pub mod unknown;
 pub mod view;
 
 pub use config::Config;

@@ -77,7 +77,7 @@ impl HttpMetrics {
             .saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LONGEST_US).max(1));
     }
 
-    /// Counts a request that was turned away because too many are being worked on.
+    /// Counts a request that was turned away because too many are being worked on or wait.
     pub fn shed(&self) {
         self.shed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
@@ -132,7 +132,7 @@ impl HttpMetrics {
         text.single(
             "marquee_http_shed_total",
             "counter",
-            "Requests turned away because too many were being worked on.",
+            "Requests turned away because too many were being worked on or waited.",
             self.shed.load(std::sync::atomic::Ordering::Relaxed) as f64,
         );
     }

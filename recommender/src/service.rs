@@ -26,12 +26,13 @@ use crate::view::{Follow, View};
 use crate::{Config, Error, champion, view};
 
 /// Topics that a recommender reads or writes.
-const TOPICS: [Topic; 7] = [
+const TOPICS: [Topic; 8] = [
     Topic::Interactions,
     Topic::Movies,
     Topic::Features,
     Topic::RetrainEvents,
     Topic::ModelEvents,
+    Topic::ModelCommands,
     Topic::RequestLogs,
     Topic::Alerts,
 ];
@@ -234,6 +235,8 @@ impl Bound {
         let worker = start_worker(&config, &components.bus, &state, logs)?;
         tracing::info!(%address, "listening");
         start_shadow(shadow_tasks, state.clone(), token.clone())?;
+        let (probed, stop) = (state.clone(), token.clone());
+        tokio::spawn(async move { probed.shedder.probe(stop).await });
 
         let drained = CancellationToken::new();
         let mut parts = JoinSet::new();

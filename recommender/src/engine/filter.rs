@@ -49,7 +49,11 @@ impl Filter {
     /// Writes into `allowed`, by movie index, what the catalogue holds and the restrictions let pass, and how many.
     pub(super) fn mask(&self, state: &ViewState, allowed: &mut Vec<bool>) -> u32 {
         allowed.clear();
-        allowed.extend(state.movies.rows().iter().map(|row| self.passes(row)));
+        if self.is_open() {
+            allowed.extend_from_slice(state.movies.listed());
+        } else {
+            allowed.extend(state.movies.rows().iter().map(|row| self.passes(row)));
+        }
         if self.min_interactions > 0 {
             for (index, allowed) in allowed.iter_mut().enumerate() {
                 *allowed &= state.live.item_count(index as u32) >= self.min_interactions;
@@ -61,6 +65,20 @@ impl Filter {
             }
         }
         u32::try_from(allowed.iter().filter(|&&allowed| allowed).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether every movie of the catalogue passes, apart from those excluded or too little known.
+    fn is_open(&self) -> bool {
+        self.any.is_empty()
+            && self.all.is_empty()
+            && self.none.is_empty()
+            && self.year_from.is_none()
+            && self.year_to.is_none()
+    }
+
+    /// Whether it lets pass what the model would choose from anyway.
+    pub(super) fn is_none(&self) -> bool {
+        self.is_open() && self.min_interactions == 0 && self.exclude.is_empty()
     }
 
     fn passes(&self, row: &MovieRow) -> bool {

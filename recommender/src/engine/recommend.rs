@@ -135,10 +135,13 @@ impl Engine {
                     context: person.context,
                     now_ms: event_now(&state),
                 };
-                serving.model.score_all(&query, score);
-                let best = score.top(depth, |item| {
-                    !allowed.get(item as usize).copied().unwrap_or(false)
-                });
+                let may = |item: u32| allowed.get(item as usize).copied().unwrap_or(false);
+                if filter.is_none() {
+                    serving.model.score_all(&query, score);
+                } else {
+                    serving.model.score_among(&query, may, score);
+                }
+                let best = score.top(depth, |item| !may(item));
                 candidates.extend(best.iter().map(|best| Candidate::new(best.item, best.score)));
             }
         }

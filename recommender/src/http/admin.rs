@@ -11,7 +11,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::{Extension, Json};
 use marquee_runtime::bus::Outgoing;
-use marquee_schemas::ModelVersion;
+use marquee_schemas::{ModelAction, ModelCommand, ModelVersion, MovieId, SchemaVersion};
 use marquee_trainer::{manual_retrain_event, registry};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,10 @@ use super::{AppState, Problem, RequestMeta};
 
 /// The longest reason, in bytes.
 const LONGEST_REASON: usize = 1_000;
+/// The longest version or alias, in bytes.
+const LONGEST_VERSION: usize = 64;
+/// Unknown movies told.
+const UNKNOWN_MOVIES: usize = 1_000;
 
 /// Proof that the request carried the key.
 #[derive(Debug)]
@@ -128,16 +132,135 @@ pub(super) async fn retrain(
     Extension(meta): Extension<RequestMeta>,
     JsonBody(body): JsonBody<RetrainBody>,
 ) -> Result<(StatusCode, Json<RetrainAnswer>), Problem> {
-    let reason = body.reason.trim();
-    if !(1..=LONGEST_REASON).contains(&reason.len()) {
-        return Err(Problem::invalid_parameter(
-            "reason",
-            format!("{} bytes, allowed are 1 to {LONGEST_REASON}", reason.len()),
-        ));
-    }
+    let reason = within("reason", &body.reason, LONGEST_REASON)?;
     let event = manual_retrain_event(reason, state.clock.as_ref());
     state.publish(Outgoing::of(&event)).await?;
     tracing::info!(event_id = %event.event_id, request_id = %meta.id, reason, "a retraining was asked for");
     let event_id = event.event_id;
     Ok((StatusCode::ACCEPTED, Json(RetrainAnswer { event_id })))
+}
+
+/// Asks for a version to serve.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PromoteBody {
+    /// The version, or an alias such as `previous`.
+    #[schemars(length(min = 1, max = 64))]
+    version: String,
+    /// Why; becomes part of the model's history.
+    #[schemars(length(min = 1, max = 1000))]
+    reason: String,
+}
+
+/// Asks for a step of a rollout, back or ahead.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CommandBody {
+    /// Why; becomes part of the model's history.
+    #[schemars(length(min = 1, max = 1000))]
+    reason: String,
+}
+
+/// A command that the trainer, the registry's only writer, will answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(super) struct CommandAnswer {
+    /// The `model-events` record that tells the outcome carries it.
+    command_id: String,
+}
+
+/// Trimmed text of 1 to `longest` bytes.
+fn within<'a>(field: &'static str, text: &'a str, longest: usize) -> Result<&'a str, Problem> {
+    let text = text.trim();
+    if (1..=longest).contains(&text.len()) {
+        return Ok(text);
+    }
+    Err(Problem::invalid_parameter(
+        field,
+        format!("{} bytes, allowed are 1 to {longest}", text.len()),
+    ))
+}
+
+pub(super) async fn promote(
+    _: Admin,
+    State(state): State<AppState>,
+    Extension(meta): Extension<RequestMeta>,
+    JsonBody(body): JsonBody<PromoteBody>,
+) -> Result<(StatusCode, Json<CommandAnswer>), Problem> {
+    let version = within("version", &body.version, LONGEST_VERSION)?;
+    command(&state, &meta, ModelAction::Promote, Some(version), &body.reason).await
+}
+
+pub(super) async fn rollback(
+    _: Admin,
+    State(state): State<AppState>,
+    Extension(meta): Extension<RequestMeta>,
+    JsonBody(body): JsonBody<CommandBody>,
+) -> Result<(StatusCode, Json<CommandAnswer>), Problem> {
+    command(&state, &meta, ModelAction::Rollback, None, &body.reason).await
+}
+
+pub(super) async fn advance(
+    _: Admin,
+    State(state): State<AppState>,
+    Extension(meta): Extension<RequestMeta>,
+    JsonBody(body): JsonBody<CommandBody>,
+) -> Result<(StatusCode, Json<CommandAnswer>), Problem> {
+    command(&state, &meta, ModelAction::AdvanceRollout, None, &body.reason).await
+}
+
+async fn command(
+    state: &AppState,
+    meta: &RequestMeta,
+    action: ModelAction,
+    version: Option<&str>,
+    reason: &str,
+) -> Result<(StatusCode, Json<CommandAnswer>), Problem> {
+    let reason = within("reason", reason, LONGEST_REASON)?;
+    let command = ModelCommand {
+        schema_version: SchemaVersion,
+        command_id: format!("http/{}", meta.id),
+        action,
+        version: version.map(|version| ModelVersion(version.to_owned())),
+        reason: reason.to_owned(),
+        issued_by: Some("http".to_owned()),
+        issued_at_ms: meta.received_ms,
+    };
+    state.publish(Outgoing::of(&command)).await?;
+    tracing::info!(command_id = %command.command_id, ?action, version, reason, "a command to the trainer");
+    let command_id = command.command_id;
+    Ok((StatusCode::ACCEPTED, Json(CommandAnswer { command_id })))
+}
+
+/// Movies that clients asked for and the catalogue does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(super) struct UnknownMoviesAnswer {
+    /// Requests for such movies since the start.
+    requests: u64,
+    /// The movies asked for most often.
+    movies: Vec<UnknownMovie>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(super) struct UnknownMovie {
+    /// Its id.
+    movie_id: MovieId,
+    /// Requests that named it.
+    requests: u64,
+    /// The last of them, ms.
+    last_ms: i64,
+}
+
+pub(super) async fn unknown_movies(_: Admin, State(state): State<AppState>) -> Json<UnknownMoviesAnswer> {
+    let asked = state.unknown.most_asked(UNKNOWN_MOVIES).into_iter();
+    Json(UnknownMoviesAnswer {
+        requests: state.unknown.total(),
+        movies: asked
+            .map(|asked| UnknownMovie {
+                movie_id: asked.movie_id,
+                requests: asked.count,
+                last_ms: asked.last_ms,
+            })
+            .collect(),
+    })
 }

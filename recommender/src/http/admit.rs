@@ -42,7 +42,9 @@ pub(super) async fn admit(State(state): State<AppState>, mut request: Request, n
     request.extensions_mut().insert(meta);
 
     let slot = state.slots.try_acquire();
-    let mut response = if slot.is_err() && !ALWAYS.contains(&path) {
+    let [.., a, b, c, d] = *meta.id.as_bytes();
+    let full = slot.is_err() || state.shedder.refuses(u32::from_be_bytes([a, b, c, d]));
+    let mut response = if full && !ALWAYS.contains(&path) {
         state.metrics.shed();
         Problem::overloaded().into_response()
     } else {
@@ -62,7 +64,7 @@ pub(super) async fn admit(State(state): State<AppState>, mut request: Request, n
 
 /// The label of a path: those this server is made of, so that labels stay few whatever is merged in.
 fn known(path: &str) -> &'static str {
-    const KNOWN: [&str; 15] = [
+    const KNOWN: [&str; 19] = [
         "/recommend",
         "/recommend/batch",
         "/similar",
@@ -72,7 +74,11 @@ fn known(path: &str) -> &'static str {
         "/users/{id}",
         "/events",
         "/admin/models",
+        "/admin/models/promote",
+        "/admin/models/rollback",
+        "/admin/models/advance",
         "/admin/retrain",
+        "/admin/unknown-movies",
         "/health",
         "/ready",
         "/metrics",

@@ -12,6 +12,18 @@ use crate::metrics::Exposition;
 pub(super) async fn metrics(State(state): State<AppState>) -> Response {
     let mut text = Exposition::default();
     state.metrics.expose(&mut text);
+    text.single(
+        "marquee_http_shed_share",
+        "gauge",
+        "Share of the requests turned away now because every one has to wait too long.",
+        state.shedder.share(),
+    );
+    text.single(
+        "marquee_unknown_movies_total",
+        "counter",
+        "Requests for movies that the catalogue does not hold.",
+        state.unknown.total() as f64,
+    );
     logs(&state, &mut text);
     view(&state, &mut text);
     model(&state, &mut text);

@@ -118,6 +118,7 @@ pub(super) async fn movie(
 ) -> Result<Json<MovieAnswer>, Problem> {
     let id = id_of(path, "movie").map(MovieId)?;
     state.describe(id).map(Json).ok_or_else(|| {
+        state.note_unknown(id);
         Problem::unknown_movie(
             "id",
             format!(

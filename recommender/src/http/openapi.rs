@@ -12,7 +12,9 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::Problem;
-use super::admin::{ModelsAnswer, RetrainAnswer, RetrainBody};
+use super::admin::{
+    CommandAnswer, CommandBody, ModelsAnswer, PromoteBody, RetrainAnswer, RetrainBody, UnknownMoviesAnswer,
+};
 use super::health::{Health, Ready};
 use super::list::ListAnswer;
 use super::movies::{MovieAnswer, SearchAnswer, SearchQuery};
@@ -82,6 +84,42 @@ pub fn document() -> Value {
         .key()
         .answer::<ModelsAnswer>(200, "Oldest first")
         .problems(&[401, 403]);
+    for (path, summary, example) in [
+        (
+            "/admin/models/rollback",
+            "End the rollout under way, or let the previous champion serve again",
+            json!({"reason": "clicks fell"}),
+        ),
+        (
+            "/admin/models/advance",
+            "Take the rollout's next step now",
+            json!({"reason": "seen enough"}),
+        ),
+    ] {
+        api.post(path, "admin", summary)
+            .key()
+            .body::<CommandBody>(example)
+            .answer::<CommandAnswer>(202, "The command is in the log")
+            .problems(&[400, 401, 403, 413, 415, 422]);
+    }
+    api.post(
+        "/admin/models/promote",
+        "admin",
+        "Let a version serve, whatever the gate said",
+    )
+    .about("The trainer obeys; a `model-events` record with the `command_id` tells the outcome.")
+    .key()
+    .body::<PromoteBody>(json!({"version": "v000002", "reason": "it is better for us"}))
+    .answer::<CommandAnswer>(202, "The command is in the log")
+    .problems(&[400, 401, 403, 413, 415, 422]);
+    api.get(
+        "/admin/unknown-movies",
+        "admin",
+        "Movies that were asked for and are not in the catalogue",
+    )
+    .key()
+    .answer::<UnknownMoviesAnswer>(200, "Those asked for most often first")
+    .problems(&[401, 403]);
     api.post("/admin/retrain", "admin", "Ask for a training")
         .key()
         .body::<RetrainBody>(json!({"reason": "the catalogue grew"}))

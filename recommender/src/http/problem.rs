@@ -7,9 +7,11 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, http};
+use marquee_schemas::MovieId;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::App;
 use crate::engine::Refused;
 
 /// One refusal. `type` is `urn:marquee:problem:<code>`.
@@ -214,6 +216,23 @@ impl Problem {
             "internal error",
             "the cause is in the server's log",
         )
+    }
+}
+
+impl App {
+    /// A refusal as a problem; a movie that the catalogue does not hold is noted.
+    pub(super) fn refusal(&self, refused: Refused) -> Problem {
+        if let Refused::UnknownMovie { movie_id, .. } = refused {
+            self.note_unknown(movie_id);
+        }
+        refused.into()
+    }
+
+    /// Notes that a client asked for a movie that the catalogue does not hold.
+    pub(super) fn note_unknown(&self, movie_id: MovieId) {
+        if self.unknown.note(movie_id, self.clock.now_ms()) {
+            tracing::info!(%movie_id, "asked for a movie that is not in the catalogue");
+        }
     }
 }
 

@@ -188,7 +188,7 @@ pub(super) async fn recommend(
     // Taking scores apart costs many scoring passes.
     let long = prepared.ask.explain != Explain::No;
     let list = state.compute(long, move |app| app.serve(&meta, prepared)).await?;
-    Ok(Json(list?))
+    list.map(Json).map_err(|refused| state.refusal(refused))
 }
 
 /// Each list is logged under an id of its own, and a request that is refused does not touch the others.
@@ -214,7 +214,7 @@ pub(super) async fn batch(
                         ..meta
                     };
                     let prepared = request.prepare(app, &meta)?;
-                    Ok(app.serve(&meta, prepared)?)
+                    app.serve(&meta, prepared).map_err(|refused| app.refusal(refused))
                 })
                 .map(|outcome| outcome.map_or_else(BatchResult::Problem, BatchResult::List))
                 .collect()

@@ -64,5 +64,6 @@ pub(super) async fn similar(
         seeds: ask.movies,
         filters: ask.filters,
     };
-    Ok(Json(state.answer(&meta, &asked, &Assignment::default(), answer?)))
+    let answer = answer.map_err(|refused| state.refusal(refused))?;
+    Ok(Json(state.answer(&meta, &asked, &Assignment::default(), answer)))
 }

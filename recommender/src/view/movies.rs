@@ -23,6 +23,8 @@ pub struct MovieRow {
 pub struct Movies {
     index: HashMap<MovieId, u32>,
     rows: Vec<MovieRow>,
+    /// By index: whether the catalogue holds it.
+    listed: Vec<bool>,
     genres: HashMap<String, u32>,
     genre_names: Vec<String>,
     present: usize,
@@ -58,6 +60,12 @@ impl Movies {
     #[must_use]
     pub fn rows(&self) -> &[MovieRow] {
         &self.rows
+    }
+
+    /// By index: whether the catalogue holds the movie.
+    #[must_use]
+    pub fn listed(&self) -> &[bool] {
+        &self.listed
     }
 
     /// A movie of the catalogue by its public id, with its index.
@@ -125,6 +133,7 @@ impl Movies {
             movie: None,
             genres: Vec::new(),
         });
+        self.listed.push(false);
         self.index.insert(id, index);
         self.generation += 1;
         index
@@ -137,17 +146,16 @@ impl Movies {
         self.present += usize::from(row.movie.is_none());
         row.genres = genres;
         row.movie = Some(Arc::new(movie));
+        self.listed[index as usize] = true;
         self.generation += 1;
     }
 
     pub(super) fn remove(&mut self, id: MovieId) -> bool {
-        let Some(row) = self
-            .index
-            .get(&id)
-            .and_then(|&index| self.rows.get_mut(index as usize))
-        else {
+        let Some(&index) = self.index.get(&id) else {
             return false;
         };
+        self.listed[index as usize] = false;
+        let row = &mut self.rows[index as usize];
         let was = row.movie.take().is_some();
         row.genres.clear();
         self.present -= usize::from(was);

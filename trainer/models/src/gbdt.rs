@@ -7,9 +7,11 @@
 //! the order of rows nor on the number of threads.
 
 mod bins;
+mod forest;
 mod grow;
 
 pub use bins::{Binned, Bins};
+pub(crate) use forest::Forest;
 pub(crate) use grow::Grown;
 
 use crate::Error;

@@ -10,6 +10,27 @@ use pulp::{Arch, Simd, WithSimd};
 /// Numbers in the widest register in use: rows padded to a multiple need no tail on any machine.
 pub(crate) const LANES: usize = 16;
 
+/// Mean and variance of some numbers, over [`LANES`]-wise sums; zero of none.
+pub(crate) fn moments(values: &[f32]) -> (f32, f32) {
+    let count = values.len().max(1) as f32;
+    let mean = sum_of(values, |value| value) / count;
+    let variance = sum_of(values, |value| (value - mean) * (value - mean)) / count;
+    (mean, variance)
+}
+
+/// `Σ f(x_i)`. Several sums side by side: one alone would wait for each addition to end.
+#[inline(always)]
+fn sum_of(values: &[f32], of: impl Fn(f32) -> f32) -> f32 {
+    let mut sums = [0.0_f32; 2 * LANES];
+    let (blocks, rest) = values.as_chunks::<{ 2 * LANES }>();
+    for block in blocks {
+        for (sum, &value) in sums.iter_mut().zip(block) {
+            *sum += of(value);
+        }
+    }
+    sums.iter().sum::<f32>() + rest.iter().map(|&value| of(value)).sum::<f32>()
+}
+
 /// `Σ a_i b_i`.
 #[inline(always)]
 pub(crate) fn dot_in<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
@@ -159,6 +180,15 @@ pub(crate) fn row(matrix: &Array2<f32>, index: u32) -> Option<&[f32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_cover_whole_blocks_and_the_rest() {
+        let values: Vec<f32> = (0..101_u8).map(f32::from).collect();
+        let (mean, variance) = moments(&values);
+        // Of 0 to n - 1: (n - 1) / 2 and (n² - 1) / 12.
+        assert_eq!((mean, variance), (50.0, 850.0));
+        assert_eq!(moments(&[]), (0.0, 0.0));
+    }
 
     #[test]
     fn axpy_covers_whole_registers_and_the_rest() {

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::transitions::{TransitionParams, Transitions};
 use decay::ForwardDecay;
-pub(crate) use items::ItemState;
+pub(crate) use items::{ItemState, Items};
 use time_log::TimeLog;
 use users::UserState;
 
@@ -170,7 +170,7 @@ pub enum Observed {
 pub struct LiveState {
     params: LiveParams,
     users: Vec<UserState>,
-    items: Vec<ItemState>,
+    items: Items,
     visits: Vec<TimeLog<Visit>>,
     popularity_decay: [ForwardDecay; HALF_LIVES],
     position_decay: ForwardDecay,
@@ -193,7 +193,7 @@ impl LiveState {
             transitions: Transitions::new(params.transitions.clone())?,
             params,
             users: Vec::new(),
-            items: Vec::new(),
+            items: Items::default(),
             visits: Vec::new(),
             interactions: 0,
             likes: 0,
@@ -234,7 +234,7 @@ impl LiveState {
     /// Announces that items `0..items` exist, so that items nobody touched yet can be scored.
     pub fn ensure_items(&mut self, items: usize) {
         if self.items.len() < items {
-            self.items.resize_with(items, ItemState::default);
+            self.items.grow(items);
             self.visits.resize_with(items, TimeLog::default);
         }
     }
@@ -255,15 +255,10 @@ impl LiveState {
         );
 
         for slot in 0..HALF_LIVES {
-            let factor = self.popularity_decay[slot].weight(event.time_ms);
-            if let Some(scale) = factor.rescale {
-                for item in &mut self.items {
-                    item.scale_popularity(slot, scale);
-                }
-            }
-            self.items[event.item as usize].add_popularity(slot, factor.weight, like);
+            let weight = self.popularity_decay[slot].weight(event.time_ms);
+            self.items.add_popularity(slot, event.item, weight, like);
         }
-        self.items[event.item as usize].count(event, like);
+        self.items.count(event, like);
 
         let entry = HistoryEntry {
             item: event.item,
@@ -274,13 +269,9 @@ impl LiveState {
         let user = &mut self.users[event.user as usize];
         let late = user.last_ms().is_some_and(|last| event.time_ms < last);
         if !late {
-            let factor = self.position_decay.weight(event.time_ms);
-            if let Some(scale) = factor.rescale {
-                for item in &mut self.items {
-                    item.scale_positions(scale);
-                }
-            }
-            self.items[event.item as usize].add_position(position_bucket(user.length()), factor.weight);
+            let weight = self.position_decay.weight(event.time_ms);
+            let bucket = position_bucket(user.length());
+            self.items.add_position(bucket, event.item, weight);
             self.transitions.observe(user.history(), &entry);
         }
         user.insert(entry, self.params.history_limit);
@@ -329,15 +320,13 @@ impl LiveState {
     #[must_use]
     pub fn item_stats(&self, item: u32, now_ms: i64) -> ItemStats {
         let factors = self.popularity_factors(now_ms);
-        self.items
-            .get(item as usize)
-            .map_or_else(ItemStats::default, |state| state.stats(&factors))
+        self.items.stats(item, &factors).unwrap_or_default()
     }
 
     /// Interactions that an item ever had.
     #[must_use]
     pub fn item_count(&self, item: u32) -> u32 {
-        self.items.get(item as usize).map_or(0, |state| state.count)
+        self.items.get(item).map_or(0, |state| state.count)
     }
 
     /// Item-to-item transition counts.
@@ -368,7 +357,7 @@ impl LiveState {
         self.position_decay.read_factor(now_ms)
     }
 
-    pub(crate) fn item_states(&self) -> &[ItemState] {
+    pub(crate) fn item_columns(&self) -> &Items {
         &self.items
     }
 

@@ -21,7 +21,7 @@ pub use lists::TrainingLists;
 
 use crate::Error;
 use crate::checked::require;
-use crate::gbdt::{Binned, Bins, Gbdt, GbdtParams};
+use crate::gbdt::{Binned, Bins, Forest, Gbdt, GbdtParams};
 
 /// Unchecked settings of a [`Ranker`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,9 +95,19 @@ pub struct Ranker {
     pub(crate) model: Gbdt,
     /// Numbers per candidate.
     pub(crate) width: usize,
+    /// The model as it is served; none where its trees are too large.
+    forest: Option<Forest>,
 }
 
 impl Ranker {
+    pub(crate) fn new(model: Gbdt, width: usize) -> Self {
+        Self {
+            forest: Forest::new(&model, width),
+            model,
+            width,
+        }
+    }
+
     /// Learns from `lists` (oldest first). Answers the ranker only if it beat the blend on the held-out newest ones,
     /// and then refitted on all of them with as many trees; and the verdict, if there were lists enough.
     ///
@@ -166,7 +176,10 @@ impl Ranker {
 
     /// The scores of many candidates' rows, one after the other, appended to `out`.
     pub fn score_rows(&self, rows: &[f32], out: &mut Vec<f32>) {
-        self.model.predict_rows(rows, self.width, out);
+        match &self.forest {
+            Some(forest) => forest.predict_rows(rows, self.width, out),
+            None => self.model.predict_rows(rows, self.width, out),
+        }
     }
 }
 
@@ -194,10 +207,7 @@ impl<'a> Boosting<'a> {
     fn on_all(&self, verdict: Verdict, rng: &mut ChaCha8Rng) -> Ranker {
         let all: Vec<usize> = (0..self.lists.len()).collect();
         let (model, _) = self.run(&all, &[], verdict.trees, rng);
-        Ranker {
-            model,
-            width: self.lists.width(),
-        }
+        Ranker::new(model, self.lists.width())
     }
 
     /// Boosts up to `rounds` trees on the lists `train`; with lists to judge by, keeps the best prefix. Answers the

@@ -153,16 +153,40 @@ impl ServedModel {
     /// is personal. Does not allocate once `scratch` has grown.
     pub fn score_all<'s>(&self, query: &Query<'_>, scratch: &'s mut ScoreScratch) -> &'s [f32] {
         self.blend_all(query, scratch);
-        if let Some(ranker) = self.ranker.as_ref().filter(|_| !query.context.history.is_empty()) {
-            rerank::rerank(ranker, self.params.fit.candidates, query, scratch);
+        if let Some(ranker) = self.ranker_for(query) {
+            scratch.select_unseen(self.params.fit.candidates, &query.context);
+            rerank::rerank(ranker, query, scratch);
         }
         &scratch.scores
     }
 
+    /// As [`Self::score_all`], where only items that `allowed` lets pass will be listed: the ranker orders the best of
+    /// those, so that a strict restriction does not leave it without candidates.
+    pub fn score_among<'s>(
+        &self,
+        query: &Query<'_>,
+        allowed: impl Fn(u32) -> bool,
+        scratch: &'s mut ScoreScratch,
+    ) -> &'s [f32] {
+        self.blend_all(query, scratch);
+        if let Some(ranker) = self.ranker_for(query) {
+            scratch.select(self.params.fit.candidates, |item| !allowed(item));
+            rerank::rerank(ranker, query, scratch);
+        }
+        &scratch.scores
+    }
+
+    /// The ranker, for somebody with a history.
+    fn ranker_for(&self, query: &Query<'_>) -> Option<&Ranker> {
+        self.ranker.as_ref().filter(|_| !query.context.history.is_empty())
+    }
+
     /// As [`Self::score_all`], by the plain blend.
     pub(crate) fn blend_all<'s>(&self, query: &Query<'_>, scratch: &'s mut ScoreScratch) -> &'s [f32] {
-        features::compute(&self.generators, query, scratch);
-        blend::blend(&self.params.blend, 0..features::COLUMNS, query, scratch);
+        let weights = &self.params.blend;
+        let whole = |column| weights.weight(column, query) != 0.0;
+        features::compute(&self.generators, query, whole, scratch);
+        blend::blend(weights, 0..features::COLUMNS, query, scratch);
         &scratch.scores
     }
 
@@ -173,7 +197,7 @@ impl ServedModel {
         query: &Query<'_>,
         scratch: &'s mut ScoreScratch,
     ) -> &'s [f32] {
-        features::compute(&self.generators, query, scratch);
+        features::compute(&self.generators, query, |other| other == column as usize, scratch);
         &scratch.columns[column as usize]
     }
 

@@ -160,16 +160,16 @@ impl Transitions {
         self.rows[index].add(to, weights, limit);
     }
 
-    /// Adds the evidence of one history item to `out` (one slice of scores per kernel, each as long as the item
-    /// space): `scale[k]` times the share of that kernel's mass that leads from `item` to each partner. The smoothing
-    /// `prior` (in decayed events) keeps rarely seen items from speaking as loudly as often seen ones.
+    /// Adds the evidence of one history item to `out` (a score per item and kernel): `scale[k]` times the share of that
+    /// kernel's mass that leads from `item` to each partner. The smoothing `prior` (in decayed events) keeps rarely seen
+    /// items from speaking as loudly as often seen ones.
     pub fn accumulate(
         &self,
         item: u32,
         now_ms: i64,
         prior: f32,
         scale: [f32; KERNELS],
-        out: &mut [&mut [f32]; KERNELS],
+        out: &mut [[f32; KERNELS]],
     ) {
         let Some(row) = self.rows.get(item as usize) else {
             return;
@@ -179,9 +179,9 @@ impl Transitions {
             scale[kernel] * unit / (unit * row.mass(kernel) + prior).max(f32::MIN_POSITIVE)
         });
         row.for_each(|partner, weights| {
-            for kernel in 0..KERNELS {
-                if let Some(score) = out[kernel].get_mut(partner as usize) {
-                    *score += factors[kernel] * weights[kernel];
+            if let Some(scores) = out.get_mut(partner as usize) {
+                for kernel in 0..KERNELS {
+                    scores[kernel] += factors[kernel] * weights[kernel];
                 }
             }
         });

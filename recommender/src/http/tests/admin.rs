@@ -1,4 +1,4 @@
-use marquee_schemas::{RetrainEvent, Topic, Trigger, decode};
+use marquee_schemas::{ModelAction, ModelCommand, ModelVersion, RetrainEvent, Topic, Trigger, decode};
 
 use super::*;
 use crate::testing::without_exploration;
@@ -41,7 +41,14 @@ async fn admin_calls_need_the_configured_key() {
     });
     let router = on.router();
     for key in [None, Some("wrong"), Some(DIGEST)] {
-        for (method, path) in [(Method::GET, "/admin/models"), (Method::POST, "/admin/retrain")] {
+        for (method, path) in [
+            (Method::GET, "/admin/models"),
+            (Method::GET, "/admin/unknown-movies"),
+            (Method::POST, "/admin/retrain"),
+            (Method::POST, "/admin/models/promote"),
+            (Method::POST, "/admin/models/rollback"),
+            (Method::POST, "/admin/models/advance"),
+        ] {
             let reply = call(&router, method, path, key, &json!({"reason": "because"})).await;
             assert_problem(&reply, 401, "unauthorised", None);
             assert_eq!(reply.headers["www-authenticate"], "Bearer");
@@ -81,4 +88,112 @@ async fn a_retraining_is_asked_for_by_an_event_with_its_reason() {
     for reason in [String::new(), " ".into(), "x".repeat(1001)] {
         assert_problem(&retrain(reason).await, 422, "invalid-parameter", Some("reason"));
     }
+}
+
+#[tokio::test]
+async fn models_are_moved_by_commands_to_the_trainer() {
+    let on = World::empty(Config {
+        admin_key_sha256: DIGEST.into(),
+        ..without_exploration()
+    });
+    let router = on.router();
+    let described = described::Described::new();
+    for (path, body, action, version) in [
+        (
+            "/admin/models/promote",
+            json!({"version": " v000002 ", "reason": "it is better"}),
+            ModelAction::Promote,
+            Some("v000002"),
+        ),
+        (
+            "/admin/models/rollback",
+            json!({"reason": "it is better"}),
+            ModelAction::Rollback,
+            None,
+        ),
+        (
+            "/admin/models/advance",
+            json!({"reason": "it is better"}),
+            ModelAction::AdvanceRollout,
+            None,
+        ),
+    ] {
+        let reply = call(&router, Method::POST, path, Some("secret"), &body).await;
+        assert_eq!(reply.status, 202, "{path}");
+        described.check("post", path, &reply);
+        let record = on.events.records.lock().unwrap().pop().unwrap();
+        assert_eq!(record.topic, Topic::ModelCommands);
+        let command: ModelCommand = decode(record.value.as_deref().unwrap()).unwrap();
+        assert_eq!(
+            (command.action, command.reason.as_str()),
+            (action, "it is better")
+        );
+        assert_eq!(
+            command.version,
+            version.map(|version| ModelVersion(version.into()))
+        );
+        assert_eq!(reply.json()["command_id"], command.command_id);
+    }
+    for (path, body, field) in [
+        (
+            "/admin/models/promote",
+            json!({"version": "", "reason": "x"}),
+            "version",
+        ),
+        (
+            "/admin/models/promote",
+            json!({"version": "v1", "reason": " "}),
+            "reason",
+        ),
+        (
+            "/admin/models/rollback",
+            json!({"reason": "x".repeat(1001)}),
+            "reason",
+        ),
+    ] {
+        let reply = call(&router, Method::POST, path, Some("secret"), &body).await;
+        assert_problem(&reply, 422, "invalid-parameter", Some(field));
+    }
+    on.events.away.store(true, std::sync::atomic::Ordering::SeqCst);
+    let body = json!({"reason": "clicks fell"});
+    let reply = call(
+        &router,
+        Method::POST,
+        "/admin/models/rollback",
+        Some("secret"),
+        &body,
+    )
+    .await;
+    assert_problem(&reply, 503, "not-published", None);
+}
+
+#[tokio::test]
+async fn movies_that_are_asked_for_in_vain_are_noted() {
+    let world = World::with_model(Config {
+        admin_key_sha256: DIGEST.into(),
+        ..without_exploration()
+    });
+    let router = world.router();
+    for _ in 0..2 {
+        assert_eq!(get_(&router, "/movies/77").await.status, 404);
+    }
+    let similar = post_(&router, "/similar", &json!({"movie_id": 55})).await;
+    assert_problem(&similar, 404, "unknown-movie", Some("movie_ids"));
+    let seeded = json!({"context": {"seeds": [55]}});
+    assert_eq!(post_(&router, "/recommend", &seeded).await.status, 404);
+    let batch = json!({"requests": [{"context": {"seeds": [55]}}]});
+    assert_eq!(post_(&router, "/recommend/batch", &batch).await.status, 200);
+    let path = "/admin/unknown-movies";
+    let reply = call(&router, Method::GET, path, Some("secret"), &json!({})).await;
+    described::Described::new().check("get", path, &reply);
+    let told = reply.json();
+    assert_eq!(told["requests"], 5);
+    assert_eq!(
+        (&told["movies"][0]["movie_id"], &told["movies"][0]["requests"]),
+        (&json!(55), &json!(3))
+    );
+    assert_eq!(
+        (&told["movies"][1]["movie_id"], &told["movies"][1]["requests"]),
+        (&json!(77), &json!(2))
+    );
 }

@@ -1,5 +1,6 @@
-//! What is kept of one item.
+//! What is kept of items.
 
+use super::decay::EventWeight;
 use super::{HALF_LIVES, Interaction, POSITION_BUCKETS};
 
 /// Statistics of one item at one moment.
@@ -21,12 +22,9 @@ pub struct ItemStats {
     pub last_ms: Option<i64>,
 }
 
-/// Sums in forward-decayed units; see [`super::decay`].
+/// What does not decay, of one item.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ItemState {
-    pub(crate) likes: [f64; HALF_LIVES],
-    pub(crate) interactions: [f64; HALF_LIVES],
-    pub(crate) positions: [f64; POSITION_BUCKETS],
     pub(crate) count: u32,
     pub(crate) like_count: u32,
     rated: u32,
@@ -36,29 +34,7 @@ pub(crate) struct ItemState {
 }
 
 impl ItemState {
-    pub(super) fn scale_popularity(&mut self, slot: usize, scale: f64) {
-        self.likes[slot] *= scale;
-        self.interactions[slot] *= scale;
-    }
-
-    pub(super) fn add_popularity(&mut self, slot: usize, weight: f64, like: bool) {
-        self.interactions[slot] += weight;
-        if like {
-            self.likes[slot] += weight;
-        }
-    }
-
-    pub(super) fn scale_positions(&mut self, scale: f64) {
-        for position in &mut self.positions {
-            *position *= scale;
-        }
-    }
-
-    pub(super) fn add_position(&mut self, bucket: usize, weight: f64) {
-        self.positions[bucket] += weight;
-    }
-
-    pub(super) fn count(&mut self, event: &Interaction, like: bool) {
+    fn count(&mut self, event: &Interaction, like: bool) {
         self.count = self.count.saturating_add(1);
         self.like_count = self.like_count.saturating_add(u32::from(like));
         if let Some(stars) = event.rating.filter(|stars| stars.is_finite()) {
@@ -75,16 +51,108 @@ impl ItemState {
     pub(crate) fn mean_rating(&self) -> Option<f32> {
         (self.rated > 0).then(|| (self.stars / f64::from(self.rated)) as f32)
     }
+}
 
-    pub(super) fn stats(&self, factors: &[f64; HALF_LIVES]) -> ItemStats {
-        ItemStats {
-            likes: std::array::from_fn(|slot| (self.likes[slot] * factors[slot]) as f32),
-            interactions: std::array::from_fn(|slot| (self.interactions[slot] * factors[slot]) as f32),
-            count: self.count,
-            like_count: self.like_count,
-            mean_rating: self.mean_rating(),
-            first_ms: self.first_ms,
-            last_ms: self.last_ms,
+/// All items. Decayed sums, in forward-decayed units (see [`super::decay`]), lie one column per half-life: a request
+/// reads whole columns.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Items {
+    states: Vec<ItemState>,
+    likes: [Vec<f64>; HALF_LIVES],
+    interactions: [Vec<f64>; HALF_LIVES],
+    positions: [Vec<f64>; POSITION_BUCKETS],
+    /// Over all items.
+    position_totals: [f64; POSITION_BUCKETS],
+}
+
+impl Items {
+    pub(crate) fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    pub(super) fn grow(&mut self, items: usize) {
+        if self.states.len() >= items {
+            return;
+        }
+        self.states.resize_with(items, ItemState::default);
+        let decayed = self.likes.iter_mut().chain(&mut self.interactions);
+        for column in decayed.chain(&mut self.positions) {
+            column.resize(items, 0.0);
+        }
+    }
+
+    pub(crate) fn get(&self, item: u32) -> Option<&ItemState> {
+        self.states.get(item as usize)
+    }
+
+    pub(super) fn count(&mut self, event: &Interaction, like: bool) {
+        self.states[event.item as usize].count(event, like);
+    }
+
+    pub(super) fn add_popularity(&mut self, slot: usize, item: u32, weight: EventWeight, like: bool) {
+        for column in [&mut self.likes[slot], &mut self.interactions[slot]] {
+            rescale(column, weight);
+        }
+        self.interactions[slot][item as usize] += weight.weight;
+        if like {
+            self.likes[slot][item as usize] += weight.weight;
+        }
+    }
+
+    pub(super) fn add_position(&mut self, bucket: usize, item: u32, weight: EventWeight) {
+        for column in &mut self.positions {
+            rescale(column, weight);
+        }
+        rescale(&mut self.position_totals, weight);
+        self.positions[bucket][item as usize] += weight.weight;
+        self.position_totals[bucket] += weight.weight;
+    }
+
+    /// Forward-decayed likes at a half-life, by item.
+    pub(crate) fn likes(&self, slot: usize) -> &[f64] {
+        &self.likes[slot]
+    }
+
+    /// Forward-decayed interactions of any kind at a half-life, by item.
+    pub(crate) fn interactions(&self, slot: usize) -> &[f64] {
+        &self.interactions[slot]
+    }
+
+    /// Forward-decayed interactions of people with so long a history, by item.
+    pub(crate) fn positions(&self, bucket: usize) -> &[f64] {
+        &self.positions[bucket]
+    }
+
+    /// Forward-decayed interactions of an item, whatever the length of the history.
+    pub(crate) fn all_positions(&self, item: u32) -> f64 {
+        let of = |column: &Vec<f64>| column.get(item as usize).copied().unwrap_or(0.0);
+        self.positions.iter().map(of).sum()
+    }
+
+    /// Forward-decayed interactions of people with so long a history, and of all, over all items.
+    pub(crate) fn position_totals(&self, bucket: usize) -> (f64, f64) {
+        (self.position_totals[bucket], self.position_totals.iter().sum())
+    }
+
+    pub(super) fn stats(&self, item: u32, factors: &[f64; HALF_LIVES]) -> Option<ItemStats> {
+        let state = self.get(item)?;
+        let index = item as usize;
+        Some(ItemStats {
+            likes: std::array::from_fn(|slot| (self.likes[slot][index] * factors[slot]) as f32),
+            interactions: std::array::from_fn(|slot| (self.interactions[slot][index] * factors[slot]) as f32),
+            count: state.count,
+            like_count: state.like_count,
+            mean_rating: state.mean_rating(),
+            first_ms: state.first_ms,
+            last_ms: state.last_ms,
+        })
+    }
+}
+
+fn rescale(sums: &mut [f64], weight: EventWeight) {
+    if let Some(scale) = weight.rescale {
+        for sum in sums {
+            *sum *= scale;
         }
     }
 }

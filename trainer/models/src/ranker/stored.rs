@@ -80,9 +80,6 @@ impl Ranker {
         if begin != nodes.len() {
             return Err(refuse("trees do not fill its nodes"));
         }
-        Ok(Self {
-            model: Gbdt { trees },
-            width: width as usize,
-        })
+        Ok(Self::new(Gbdt { trees }, width as usize))
     }
 }

@@ -81,15 +81,16 @@ impl BlendWeights {
 }
 
 /// Standard deviation of a column; 1 for a constant one, so that dividing by it is harmless.
-pub(crate) fn spread(column: &[f32]) -> f32 {
-    if column.is_empty() {
-        return 1.0;
+pub(crate) fn spread(variance: f32) -> f32 {
+    if variance > NO_VARIANCE {
+        variance.sqrt()
+    } else {
+        1.0
     }
-    let count = column.len() as f32;
-    let mean = column.iter().sum::<f32>() / count;
-    let variance = column.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / count;
-    if variance > 1e-20 { variance.sqrt() } else { 1.0 }
 }
+
+/// Below this a column counts as constant.
+pub(crate) const NO_VARIANCE: f32 = 1e-20;
 
 /// Writes the blend of the columns in `of` into `scratch.scores`.
 pub(crate) fn blend(weights: &BlendWeights, of: Range<usize>, query: &Query<'_>, scratch: &mut ScoreScratch) {
@@ -99,7 +100,8 @@ pub(crate) fn blend(weights: &BlendWeights, of: Range<usize>, query: &Query<'_>,
         if weight == 0.0 {
             continue;
         }
-        let factor = weight / spread(values);
+        let (_, variance) = scratch.moments[column];
+        let factor = weight / spread(variance);
         for (score, value) in scratch.scores.iter_mut().zip(values) {
             *score += factor * value;
         }
@@ -109,12 +111,14 @@ pub(crate) fn blend(weights: &BlendWeights, of: Range<usize>, query: &Query<'_>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::moments;
 
     #[test]
     fn the_spread_is_the_standard_deviation_and_harmless_for_constants() {
-        assert_eq!(spread(&[1.0, 3.0]), 1.0);
-        assert_eq!(spread(&[0.0, 4.0]), 2.0);
-        assert_eq!((spread(&[5.0; 4]), spread(&[])), (1.0, 1.0));
+        let of = |column: &[f32]| spread(moments(column).1);
+        assert_eq!(of(&[1.0, 3.0]), 1.0);
+        assert_eq!(of(&[0.0, 4.0]), 2.0);
+        assert_eq!((of(&[5.0; 4]), of(&[])), (1.0, 1.0));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Whom a list is for, what comes back, and the buffers in between.
 
 use super::catalogue::Binding;
-use super::features::COLUMNS;
 use super::features::alike::Neighbours;
 use super::features::row::ListStats;
+use super::features::{COLUMNS, PAIRWISE};
+use super::generators::weights::CoreScores;
+use crate::kernels::moments;
 use crate::live::{HistoryEntry, LiveState};
+use crate::metrics::descending;
 
 /// Whom to score for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -103,11 +106,19 @@ pub struct Recommendations {
 /// Buffers of one scoring thread. Reuse them: scoring then does not allocate.
 #[derive(Debug, Clone, Default)]
 pub struct ScoreScratch {
-    /// One column per source, each as long as the binding.
+    /// One column per source, each as long as the binding; empty where it was not computed.
     pub(crate) columns: Vec<Vec<f32>>,
+    /// Mean and variance of each column.
+    pub(crate) moments: Vec<(f32, f32)>,
+    /// Four columns in the making, side by side: their sources name an item once for all four.
+    pub(crate) fours: Vec<[f32; 4]>,
     pub(crate) scores: Vec<f32>,
     pub(crate) order: Vec<u32>,
-    pub(crate) core_scores: Vec<f32>,
+    /// Sort keys of the items in selection: score, then index.
+    keys: Vec<u64>,
+    /// By item, whether the person has seen it; all false between selections.
+    seen: Vec<bool>,
+    pub(crate) core_scores: CoreScores,
     pub(crate) past: Vec<(u32, f32)>,
     pub(crate) alike: Neighbours,
     pub(crate) fallback: Option<Fallback>,
@@ -135,29 +146,79 @@ impl ScoreScratch {
         &self.scores
     }
 
+    /// Makes ready for `items` items: the columns that compare by what others did are zero, all others empty.
     pub(crate) fn reset(&mut self, items: usize) {
         self.columns.resize_with(COLUMNS, Vec::new);
-        for column in &mut self.columns {
-            column.clear();
-            column.resize(items, 0.0);
+        for (column, values) in self.columns.iter_mut().enumerate() {
+            values.clear();
+            if PAIRWISE.contains(&column) {
+                values.resize(items, 0.0);
+            }
         }
+        self.moments.clear();
+        self.moments.resize(COLUMNS, (0.0, 0.0));
         self.scores.clear();
         self.scores.resize(items, 0.0);
         self.fallback = None;
     }
 
+    /// Takes the moments of these columns.
+    pub(crate) fn measure(&mut self, columns: std::ops::Range<usize>) {
+        for column in columns {
+            self.moments[column] = moments(&self.columns[column]);
+        }
+    }
+
+    /// Zeroes `fours`, one per item.
+    pub(crate) fn begin_fours(&mut self) {
+        self.fours.clear();
+        self.fours.resize(self.scores.len(), [0.0; 4]);
+    }
+
+    /// Moves `fours` into the four columns from `first` on.
+    pub(crate) fn end_fours(&mut self, first: usize) {
+        for (place, column) in self.columns[first..first + 4].iter_mut().enumerate() {
+            for (value, four) in column.iter_mut().zip(&self.fours) {
+                *value = four[place];
+            }
+        }
+    }
+
+    /// Leaves in `order` the `k` best items by the last scores that the person has not seen.
+    pub(crate) fn select_unseen(&mut self, k: usize, context: &Context<'_>) {
+        let mut seen = std::mem::take(&mut self.seen);
+        seen.resize(self.scores.len(), false);
+        mark(&mut seen, context, true);
+        self.select(k, |item| seen[item as usize]);
+        mark(&mut seen, context, false);
+        self.seen = seen;
+    }
+
     /// Leaves in `order` the `k` best items by the last scores that `skip` lets pass, best first, ties by index.
     pub(crate) fn select(&mut self, k: usize, skip: impl Fn(u32) -> bool) {
-        let scores = &self.scores;
-        self.order.clear();
-        self.order
-            .extend((0..scores.len() as u32).filter(|&item| !skip(item)));
-        let best = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
-        if self.order.len() > k && k > 0 {
-            self.order.select_nth_unstable_by(k - 1, best);
+        // Only what may still be among the best is kept: a full buffer is cut to `k`, and the worst left is the bar.
+        let room = (4 * k).max(256);
+        let mut bar = u64::MAX;
+        let keys = &mut self.keys;
+        keys.clear();
+        if k > 0 {
+            for (item, &score) in (0_u32..).zip(&self.scores) {
+                let key = u64::from(descending(score)) << 32 | u64::from(item);
+                if key >= bar || skip(item) {
+                    continue;
+                }
+                keys.push(key);
+                if keys.len() == room {
+                    keys.select_nth_unstable(k - 1);
+                    keys.truncate(k);
+                    bar = keys[k - 1];
+                }
+            }
         }
-        self.order.truncate(k);
-        self.order.sort_unstable_by(best);
+        keys.sort_unstable();
+        keys.truncate(k);
+        self.order.clear();
+        self.order.extend(keys.iter().map(|&key| key as u32));
     }
 
     /// The `k` best of the last scores that `skip` lets pass, best first, ties by index.
@@ -170,5 +231,20 @@ impl ScoreScratch {
                 score: self.scores[item as usize],
             })
             .collect()
+    }
+}
+
+/// Marks what [`Context::is_seen`] tells of.
+fn mark(seen: &mut [bool], context: &Context<'_>, as_seen: bool) {
+    let history = if context.seen.is_empty() {
+        context.history
+    } else {
+        &[]
+    };
+    let items = context.seen.iter().copied();
+    for item in items.chain(history.iter().map(|entry| entry.item)) {
+        if let Some(seen) = seen.get_mut(item as usize) {
+            *seen = as_seen;
+        }
     }
 }

@@ -43,12 +43,11 @@ impl ServedModel {
     /// candidates, these are the terms that made an item a candidate. Costs one scoring pass, and one over the
     /// `PAIRWISE` sources per history entry asked, however many items there are.
     pub fn explain(&self, query: &Query<'_>, items: &[u32], scratch: &mut ScoreScratch) -> Vec<Explanation> {
-        features::compute(&self.generators, query, scratch);
-        let factors: Vec<f32> = scratch
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(column, values)| self.params.blend.weight(column, query) / spread(values))
+        let weight = |column| self.params.blend.weight(column, query);
+        features::compute(&self.generators, query, |column| weight(column) != 0.0, scratch);
+        let moments = scratch.moments.iter().enumerate();
+        let factors: Vec<f32> = moments
+            .map(|(column, &(_, variance))| weight(column) / spread(variance))
             .collect();
         let mut parts: Vec<Parts> = items
             .iter()

@@ -1,7 +1,10 @@
 //! One column of numbers per source, over all live items.
+//!
+//! Columns up to [`Column::Position`] are *scores*: what they mean depends on their size within the list, so they are
+//! computed for every item. The others are *facts* ([`facts::Facts`]), computed for the items whose fact is asked for.
 
 pub(crate) mod alike;
-mod content;
+pub(crate) mod facts;
 mod pairwise;
 mod popular;
 pub(crate) mod row;
@@ -21,7 +24,8 @@ macro_rules! columns {
         pub(crate) const NAMES: &[&str] = &[$($label,)*];
         /// Number of columns.
         pub(crate) const COLUMNS: usize = NAMES.len();
-        const _: () = assert!([$(Column::$name,)*].len() == COLUMNS);
+        /// All of them, in order.
+        pub(crate) const ALL: [Column; COLUMNS] = [$(Column::$name,)*];
     };
 }
 
@@ -71,23 +75,45 @@ columns! {
 /// Columns that compare an item with the history by what others did.
 pub(crate) const PAIRWISE: std::ops::Range<usize> = 0..(Column::AlikeEver as usize + 1);
 
-/// Fills `scratch.columns`, and sets the fallback.
-pub(crate) fn compute(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) {
-    compute_pairwise(generators, query, scratch);
+/// Columns that say something only relative to their list; the others are facts.
+pub(crate) const SCORES: usize = Column::Position as usize + 1;
+
+/// Fills the columns of the scores, and those facts over all items that `whole` asks for, with the moments of each; sets
+/// the fallback.
+pub(crate) fn compute(
+    generators: &Generators,
+    query: &Query<'_>,
+    whole: impl Fn(usize) -> bool,
+    scratch: &mut ScoreScratch,
+) {
+    fill_pairwise(generators, query, scratch);
     popular::fill(query, &mut scratch.columns);
-    content::fill(query, &mut scratch.columns);
+    let items = query.binding.len() as u32;
+    let facts = facts::Facts::new(query);
+    for column in &ALL[SCORES..] {
+        let values = &mut scratch.columns[*column as usize];
+        if whole(*column as usize) {
+            values.extend((0..items).map(|item| facts.value(*column, item)));
+        }
+    }
+    scratch.measure(0..COLUMNS);
 }
 
-/// As [`compute`], the [`PAIRWISE`] columns only; the others stay zero.
+/// As [`compute`], the [`PAIRWISE`] columns only; the others stay empty.
 pub(crate) fn compute_pairwise(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) {
+    fill_pairwise(generators, query, scratch);
+    scratch.measure(PAIRWISE);
+}
+
+fn fill_pairwise(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) {
     scratch.reset(query.binding.len());
     scratch.fallback = match (query.context.history.is_empty(), query.context.genres) {
         (false, _) => None,
         (true, 0) => Some(Fallback::Popularity),
         (true, _) => Some(Fallback::GenrePopularity),
     };
-    pairwise::transitions(query, &mut scratch.columns);
+    pairwise::transitions(query, scratch);
     pairwise::ease(generators, query, scratch);
     pairwise::next_item(generators, query, scratch);
-    alike::fill(query, &mut scratch.alike, &mut scratch.columns);
+    alike::fill(query, scratch);
 }

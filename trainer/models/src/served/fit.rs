@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Binding, Catalogue};
 use super::context::{Context, Query, ScoreScratch};
+use super::features::facts::Facts;
 use super::features::row::{ListStats, WIDTH};
 use super::generators::Generators;
 use super::{ServedModel, ServedParams, blend, check_stream, features};
@@ -368,13 +369,13 @@ impl<'a> ListMaker<'a> {
         lists: &mut TrainingLists,
     ) {
         let fit = &self.params.fit;
-        features::compute(generators, query, &mut self.scratch);
-        blend::blend(&self.params.blend, 0..features::COLUMNS, query, &mut self.scratch);
-        self.scratch
-            .select(fit.candidates, |item| query.context.is_seen(item));
-        let scratch = &self.scratch;
-        self.stats
-            .measure(query, &scratch.columns, &scratch.scores, &scratch.order);
+        let weights = &self.params.blend;
+        let whole = |column| weights.weight(column, query) != 0.0;
+        features::compute(generators, query, whole, &mut self.scratch);
+        blend::blend(weights, 0..features::COLUMNS, query, &mut self.scratch);
+        self.scratch.select_unseen(fit.candidates, &query.context);
+        self.stats.measure(query, &self.scratch);
+        let facts = Facts::new(query);
         let order = std::mem::take(&mut self.scratch.order);
         let found = targets.iter().filter(|target| order.contains(target)).count();
         if found > 0 {
@@ -386,7 +387,7 @@ impl<'a> ListMaker<'a> {
                 if !hard && rng.random::<f32>() >= share {
                     continue;
                 }
-                self.stats.row(&self.scratch, item as usize, rank, &mut self.row);
+                self.stats.row(&self.scratch, &facts, item, rank, &mut self.row);
                 let weight = if hard { 1.0 } else { 1.0 / share };
                 lists.push_row(&self.row, self.scratch.scores[item as usize], liked, weight);
             }

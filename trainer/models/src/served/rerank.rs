@@ -1,22 +1,23 @@
 //! Re-ordering the blend's best candidates by the ranker.
 
 use super::context::{Query, ScoreScratch};
+use super::features::facts::Facts;
 use super::features::row::WIDTH;
 use crate::ranker::Ranker;
 
-/// Replaces the blend scores of the best `candidates` unseen items by the ranker's, lifted above all others; the
-/// others keep the blend's order among themselves.
-pub(super) fn rerank(ranker: &Ranker, candidates: usize, query: &Query<'_>, scratch: &mut ScoreScratch) {
-    scratch.select(candidates, |item| query.context.is_seen(item));
+/// Replaces the blend scores of the candidates, `scratch.order`, by the ranker's, lifted above all others; the others
+/// keep the blend's order among themselves.
+pub(super) fn rerank(ranker: &Ranker, query: &Query<'_>, scratch: &mut ScoreScratch) {
     let mut stats = std::mem::take(&mut scratch.stats);
-    stats.measure(query, &scratch.columns, &scratch.scores, &scratch.order);
+    stats.measure(query, scratch);
+    let facts = Facts::new(query);
     let order = std::mem::take(&mut scratch.order);
     let mut rows = std::mem::take(&mut scratch.rows);
     let mut ranked = std::mem::take(&mut scratch.ranked);
     rows.clear();
     rows.resize(order.len() * WIDTH, 0.0);
     for ((rank, &item), row) in order.iter().enumerate().zip(rows.chunks_exact_mut(WIDTH)) {
-        stats.row(scratch, item as usize, rank, row);
+        stats.row(scratch, &facts, item, rank, row);
     }
     ranked.clear();
     ranker.score_rows(&rows, &mut ranked);

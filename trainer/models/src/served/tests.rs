@@ -301,3 +301,62 @@ fn rare_items_are_scored_by_live_terms_alone() {
     let scores = model.score_all(&query(&binding, &live, context, 31_000_000), &mut scratch);
     assert!(scores.iter().all(|score| score.is_finite()));
 }
+
+#[test]
+fn the_ranker_orders_the_best_of_what_may_be_listed() {
+    let catalogue = catalogue(40);
+    let mut events = Vec::new();
+    for user in 0..60 {
+        for step in 0..20 {
+            let item = (user * 3 + step * (1 + user % 4)) % 40;
+            events.push(event(
+                user,
+                item,
+                i64::from(user) * 1_000_000 + i64::from(step) * 1000,
+            ));
+        }
+    }
+    let params = ServedParams {
+        fit: FitParams {
+            candidates: 5,
+            warm_up: 100,
+            generator_stride: 400,
+            ..FitParams::default()
+        },
+        ranker: RankerParams {
+            min_lists: 20,
+            ..RankerParams::default()
+        },
+        ..ServedParams::default()
+    };
+    let mut model = ServedModel::fit(&events, &catalogue, &params, 7).unwrap();
+    if model.ranker.is_none() {
+        // The verdict is not what is tested: any ranker lifts its candidates.
+        model.ranker = Some(Ranker::new(crate::gbdt::Gbdt::default(), features::row::WIDTH));
+    }
+    let mut live = LiveState::new(params.live).unwrap();
+    for event in &events {
+        live.observe(event);
+    }
+    let binding = model.bind(&catalogue.external_ids());
+    let query = query(&binding, &live, Context::of_user(&live, 3), 100_000_000);
+    let mut scratch = ScoreScratch::new();
+    let rare = |item: u32| item % 7 == 0 && !query.context.is_seen(item);
+    let lifted = |scores: &[f32]| {
+        (0..40)
+            .filter(|&item| scores[item as usize] >= 0.0)
+            .collect::<Vec<u32>>()
+    };
+    let among = lifted(model.score_among(&query, rare, &mut scratch));
+    assert!(
+        !among.is_empty() && among.iter().all(|&item| rare(item)),
+        "{among:?}"
+    );
+    let all = lifted(model.score_all(&query, &mut scratch));
+    assert!(all.len() == 5 && all.iter().any(|&item| !rare(item)), "{all:?}");
+    // What a selection through marks lets pass is what the plain question lets pass.
+    let unseen = model
+        .score_among(&query, |item| !query.context.is_seen(item), &mut scratch)
+        .to_vec();
+    assert_eq!(model.score_all(&query, &mut scratch), unseen);
+}

@@ -7,7 +7,8 @@
 
 use super::Column;
 use crate::live::HistoryEntry;
-use crate::served::context::Query;
+use crate::metrics::descending;
+use crate::served::context::{Query, ScoreScratch};
 use crate::transitions::Distance;
 
 /// Newest entries of the history that are matched.
@@ -42,11 +43,12 @@ struct Likeness {
 pub(crate) struct Neighbours {
     /// By user; all zero between searches.
     likeness: Vec<Likeness>,
-    found: Vec<u32>,
+    /// Users who have something in common, as sort keys: likeness, then index.
+    found: Vec<u64>,
 }
 
 impl Neighbours {
-    /// Leaves in `found` the [`NEIGHBOURS`] people most alike.
+    /// Leaves in `found` whoever has something in common.
     fn find(&mut self, query: &Query<'_>) {
         self.found.clear();
         let live = query.live;
@@ -72,7 +74,7 @@ impl Neighbours {
                 };
                 if likeness.sum == 0.0 {
                     likeness.met_ms = visit.time_ms;
-                    self.found.push(visit.user);
+                    self.found.push(u64::from(visit.user));
                 }
                 likeness.sum += if visit.like == like {
                     weight
@@ -83,21 +85,23 @@ impl Neighbours {
         }
     }
 
-    /// Keeps the best of those found, in a fixed order.
-    fn choose(&mut self) -> &[u32] {
-        let likeness = &self.likeness;
-        let best = |a: &u32, b: &u32| {
-            let (a, b) = (*a as usize, *b as usize);
-            likeness[b].sum.total_cmp(&likeness[a].sum).then(a.cmp(&b))
-        };
-        if self.found.len() > NEIGHBOURS {
-            self.found.select_nth_unstable_by(NEIGHBOURS - 1, best);
-            for user in self.found.drain(NEIGHBOURS..) {
-                self.likeness[user as usize] = Likeness::default();
-            }
+    /// Keeps the [`NEIGHBOURS`] people most alike, in a fixed order.
+    fn choose(&mut self) {
+        if self.found.len() <= NEIGHBOURS {
+            self.found.sort_unstable();
+            return;
+        }
+        for key in &mut self.found {
+            *key |= u64::from(descending(self.likeness[*key as usize].sum)) << 32;
+        }
+        self.found.select_nth_unstable(NEIGHBOURS - 1);
+        for key in self.found.drain(NEIGHBOURS..) {
+            self.likeness[key as u32 as usize] = Likeness::default();
+        }
+        for key in &mut self.found {
+            *key &= u64::from(u32::MAX);
         }
         self.found.sort_unstable();
-        &self.found
     }
 
     fn clear(&mut self) {
@@ -107,51 +111,48 @@ impl Neighbours {
     }
 }
 
-pub(super) fn fill(query: &Query<'_>, search: &mut Neighbours, columns: &mut [Vec<f32>]) {
+pub(super) fn fill(query: &Query<'_>, scratch: &mut ScoreScratch) {
+    if query.context.history.is_empty() {
+        return;
+    }
+    scratch.begin_fours();
+    let (search, fours) = (&mut scratch.alike, &mut scratch.fours);
     search.find(query);
     search.choose();
-    let Ok([next, near, fresh, ever]) = columns.get_disjoint_mut([
-        Column::AlikeNext as usize,
-        Column::AlikeNear as usize,
-        Column::AlikeFresh as usize,
-        Column::AlikeEver as usize,
-    ]) else {
-        return;
+    // The columns side by side: next, near, fresh, ever.
+    let mut add = |item: u32, word: f32, weights: [f32; 4]| {
+        if let Some(scores) = fours.get_mut(item as usize) {
+            for (score, weight) in scores.iter_mut().zip(weights) {
+                *score += word * weight;
+            }
+        }
     };
     for &user in &search.found {
         let Likeness { sum, met_ms } = search.likeness[user as usize];
-        let history = query.live.history(user);
-        let after = history.partition_point(|entry| entry.time_ms <= met_ms);
+        let history = query.live.history(user as u32);
+        let (before, after) = history.split_at(history.partition_point(|entry| entry.time_ms <= met_ms));
         let age = (query.now_ms - met_ms).max(0) as f32 / FRESH_HALF_LIFE_MS;
         let freshness = (-age).exp2();
         let word = |entry: &HistoryEntry| if entry.is_like() { sum } else { sum * UNLIKED };
-        for entry in history {
-            if let Some(score) = ever.get_mut(entry.item as usize) {
-                *score += word(entry);
-            }
+        let (mut next, mut near) = (1.0, 1.0);
+        let (reached, rest) = after.split_at(after.len().min(REACH));
+        for entry in reached {
+            add(entry.item, word(entry), [next, near, near * freshness, 1.0]);
+            next *= NEXT_DECAY;
+            near *= NEAR_DECAY;
         }
-        let (mut next_weight, mut near_weight) = (1.0, 1.0);
-        for entry in history[after..].iter().take(REACH) {
-            let (item, word) = (entry.item as usize, word(entry));
-            if item < next.len() {
-                next[item] += word * next_weight;
-                near[item] += word * near_weight;
-                fresh[item] += word * near_weight * freshness;
-            }
-            next_weight *= NEXT_DECAY;
-            near_weight *= NEAR_DECAY;
+        near = 1.0;
+        let (far, reached) = before.split_at(before.len().saturating_sub(REACH));
+        for entry in reached.iter().rev() {
+            add(entry.item, word(entry), [0.0, near, near * freshness, 1.0]);
+            near *= NEAR_DECAY;
         }
-        near_weight = 1.0;
-        for entry in history[..after].iter().rev().take(REACH) {
-            let (item, word) = (entry.item as usize, word(entry));
-            if item < near.len() {
-                near[item] += word * near_weight;
-                fresh[item] += word * near_weight * freshness;
-            }
-            near_weight *= NEAR_DECAY;
+        for entry in far.iter().chain(rest) {
+            add(entry.item, word(entry), [0.0, 0.0, 0.0, 1.0]);
         }
     }
     search.clear();
+    scratch.end_fours(Column::AlikeNext as usize);
 }
 
 #[cfg(test)]
@@ -159,7 +160,6 @@ mod tests {
     use super::*;
     use crate::live::{Interaction, LiveParams, LiveState};
     use crate::served::context::Context;
-    use crate::served::features::COLUMNS;
     use crate::served::{Binding, Catalogue, CatalogueItem};
 
     fn live(walks: &[(u32, &[u32])]) -> LiveState {
@@ -191,14 +191,12 @@ mod tests {
             context: Context::of_user(live, user),
             now_ms: 100_000_000,
         };
-        let mut columns = vec![vec![0.0; 10]; COLUMNS];
-        let mut search = Neighbours::default();
-        fill(&query, &mut search, &mut columns);
-        assert!(
-            search.likeness.iter().all(|likeness| likeness.sum == 0.0),
-            "left clean"
-        );
-        columns
+        let mut scratch = ScoreScratch::new();
+        scratch.reset(10);
+        fill(&query, &mut scratch);
+        let likeness = &scratch.alike.likeness;
+        assert!(likeness.iter().all(|likeness| likeness.sum == 0.0), "left clean");
+        scratch.columns
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! From columns to what the ranker sees of one candidate: scores relative to their list, facts as they are, and the
 //! circumstances.
 
-use super::{COLUMNS, Column};
+use super::facts::Facts;
+use super::{ALL, COLUMNS, Column, SCORES};
+use crate::kernels::moments;
 use crate::live::{HistoryEntry, ItemState};
 use crate::metrics::descending;
+use crate::served::blend::NO_VARIANCE;
 use crate::served::context::{Query, ScoreScratch};
 
 /// Circumstances, equal for every candidate of a list.
@@ -22,9 +25,6 @@ const RANKED: [Column; 8] = [
 /// Numbers per candidate: every column, blend score, blend rank, ranks by source, circumstances.
 pub(crate) const WIDTH: usize = COLUMNS + 2 + RANKED.len() + CIRCUMSTANCES;
 
-/// Columns up to this one are scores: only their size relative to the list means anything.
-const SCORES: usize = Column::Position as usize + 1;
-
 /// What makes a list's scores comparable: mean and spread of each column and of the blend, over all items, and the
 /// ranks of its candidates.
 #[derive(Debug, Clone, Default)]
@@ -38,26 +38,18 @@ pub(crate) struct ListStats {
 }
 
 impl ListStats {
-    /// Measures the list whose `candidates` the blend has put in order.
-    pub(crate) fn measure(
-        &mut self,
-        query: &Query<'_>,
-        columns: &[Vec<f32>],
-        scores: &[f32],
-        candidates: &[u32],
-    ) {
+    /// Measures the list whose candidates, `scratch.order`, the blend has put in order.
+    pub(crate) fn measure(&mut self, query: &Query<'_>, scratch: &ScoreScratch) {
+        let (columns, candidates) = (&scratch.columns, &scratch.order);
         self.mean.clear();
         self.inverse_spread.clear();
-        for column in columns[..SCORES].iter().map(Vec::as_slice).chain([scores]) {
-            let count = column.len().max(1) as f32;
-            let mean = column.iter().sum::<f32>() / count;
-            let variance = column
-                .iter()
-                .map(|value| (value - mean) * (value - mean))
-                .sum::<f32>()
-                / count;
+        for (mean, variance) in scratch.moments[..SCORES]
+            .iter()
+            .copied()
+            .chain([moments(&scratch.scores)])
+        {
             self.mean.push(mean);
-            self.inverse_spread.push(if variance > 1e-20 {
+            self.inverse_spread.push(if variance > NO_VARIANCE {
                 1.0 / variance.sqrt()
             } else {
                 0.0
@@ -82,15 +74,23 @@ impl ListStats {
     }
 
     /// Writes the row of `item`, which the blend put on `rank`, into `out` (length [`WIDTH`]).
-    pub(crate) fn row(&self, scratch: &ScoreScratch, item: usize, rank: usize, out: &mut [f32]) {
-        for (place, column) in scratch.columns.iter().enumerate() {
-            out[place] = if place < SCORES {
-                (column[item] - self.mean[place]) * self.inverse_spread[place]
-            } else {
-                column[item]
-            };
+    pub(crate) fn row(
+        &self,
+        scratch: &ScoreScratch,
+        facts: &Facts<'_>,
+        item: u32,
+        rank: usize,
+        out: &mut [f32],
+    ) {
+        let index = item as usize;
+        let (scores, rest) = out.split_at_mut(SCORES);
+        for (place, out) in scores.iter_mut().enumerate() {
+            *out = (scratch.columns[place][index] - self.mean[place]) * self.inverse_spread[place];
         }
-        out[COLUMNS] = (scratch.scores[item] - self.mean[SCORES]) * self.inverse_spread[SCORES];
+        for (out, &column) in rest.iter_mut().zip(&ALL[SCORES..]) {
+            *out = facts.value(column, item);
+        }
+        out[COLUMNS] = (scratch.scores[index] - self.mean[SCORES]) * self.inverse_spread[SCORES];
         out[COLUMNS + 1] = rank as f32;
         let (ranks, circumstances) = out[COLUMNS + 2..].split_at_mut(RANKED.len());
         for (out, ranks) in ranks.iter_mut().zip(&self.ranks) {
@@ -145,7 +145,7 @@ fn circumstances(query: &Query<'_>) -> [f32; CIRCUMSTANCES] {
 }
 
 fn level(query: &Query<'_>, entry: &HistoryEntry, of: impl Fn(&ItemState) -> f32) -> f32 {
-    query.live.item_states().get(entry.item as usize).map_or(0.0, of)
+    query.live.item_columns().get(entry.item).map_or(0.0, of)
 }
 
 fn mean_rating(entries: &[HistoryEntry]) -> f32 {

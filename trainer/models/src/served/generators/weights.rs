@@ -9,6 +9,23 @@ use crate::tensors::{Tensor, TensorMap, Values};
 /// Most items: columns are stored in 16 bits.
 pub(crate) const MAX_ITEMS: usize = 1 << 16;
 
+/// Widest scores: numbers side by side per item.
+const MAX_WIDTH: usize = 2;
+
+/// A buffer of scores. As long as columns can name items, so that no access needs a check.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CoreScores(Vec<f32>);
+
+impl CoreScores {
+    /// Scores of `items` items, `N` each, all zero.
+    fn zeroed<const N: usize>(&mut self, items: usize) -> Option<&mut [[f32; N]; MAX_ITEMS]> {
+        self.0.resize(MAX_WIDTH * MAX_ITEMS, 0.0);
+        self.0[..N * items].fill(0.0);
+        let (scores, _) = self.0.as_chunks_mut::<N>();
+        scores.first_chunk_mut()
+    }
+}
+
 /// The rows of a pruned square matrix: row, item in the history; column, item scored.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ItemWeights {
@@ -74,18 +91,27 @@ impl ItemWeights {
         Some((&self.columns[begin..end], &self.values[begin..end]))
     }
 
-    /// Adds the rows of `history` (item, weight) to `out`, one score per item; unknown items do not count.
-    pub(crate) fn score_into(&self, history: impl Iterator<Item = (u32, f32)>, out: &mut [f32]) {
-        for (item, weight) in history {
+    /// The sum of the rows of `history` (item, weights), one score per item and weight; unknown items do not count.
+    pub(crate) fn score_into<'s, const N: usize>(
+        &self,
+        history: impl Iterator<Item = (u32, [f32; N])>,
+        scores: &'s mut CoreScores,
+    ) -> &'s [[f32; N]] {
+        const { assert!(N > 0 && N <= MAX_WIDTH) };
+        let Some(sums) = scores.zeroed::<N>(self.items()) else {
+            return &[];
+        };
+        for (item, weights) in history {
             let Some((columns, values)) = self.row(item) else {
                 continue;
             };
             for (&column, &value) in columns.iter().zip(values) {
-                if let Some(score) = out.get_mut(usize::from(column)) {
-                    *score += weight * value;
+                for (sum, weight) in sums[usize::from(column)].iter_mut().zip(weights) {
+                    *sum += weight * value;
                 }
             }
         }
+        &sums[..self.items()]
     }
 
     /// `ends [items]`, and, rows concatenated, `columns` and `values`.
@@ -138,9 +164,13 @@ mod tests {
 
     #[test]
     fn the_strongest_of_a_row_stay_whatever_their_sign() {
-        let mut out = [0.0; 3];
-        sample().score_into([(0, 1.0), (1, 10.0), (2, 1.0), (77, 1.0)].into_iter(), &mut out);
-        assert_eq!(out, [10.0, 0.0, -2.0]);
+        let mut buffer = CoreScores::default();
+        let history = [(0, [1.0]), (1, [10.0]), (2, [1.0]), (77, [1.0])];
+        let sums = sample().score_into(history.into_iter(), &mut buffer);
+        assert_eq!(sums, [[10.0], [0.0], [-2.0]]);
+        let history = [(0, [1.0, 0.5]), (1, [10.0, 0.0])];
+        let sums = sample().score_into(history.into_iter(), &mut buffer);
+        assert_eq!(sums, [[10.0, 0.0], [0.0, 0.0], [-2.0, -1.0]]);
     }
 
     #[test]
