@@ -22,6 +22,9 @@ pub(crate) struct Instance {
     pub(crate) pid: u32,
     pub(crate) brokers: String,
     pub(crate) http: Option<SocketAddr>,
+    /// Where features are served.
+    #[serde(default)]
+    pub(crate) features: Option<SocketAddr>,
 }
 
 /// The parts of the state directory; each belongs to one process at a time.

@@ -34,22 +34,33 @@ pub(crate) fn place(config: &mut Config, state: &StateDir) {
     config.trainer.seed = config.seed;
 }
 
-/// Starts a service; the recommender gives the address it listens on.
+/// Where services answer over HTTP.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Addresses {
+    /// The recommender.
+    pub(crate) http: Option<SocketAddr>,
+    /// The feature processor.
+    pub(crate) features: Option<SocketAddr>,
+}
+
+/// Starts a service and notes where it listens.
 pub(crate) async fn start(
     supervisor: &mut Supervisor,
     service: ServiceName,
     config: &Config,
     bus: &Bus,
-) -> Result<Option<SocketAddr>> {
+    addresses: &mut Addresses,
+) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     match service {
         ServiceName::FeatureProcessor => {
             let token = supervisor.token(Stage::Pipeline);
-            let service = marquee_feature_processor::Service::new(
+            let mut service = marquee_feature_processor::Service::new(
                 config.feature_processor.clone(),
                 bus.clone(),
                 clock,
             )?;
+            addresses.features = service.bind().await?;
             supervisor.spawn("feature-processor", Stage::Pipeline, async move {
                 service.run(token).await.map_err(ServiceError::from)
             });
@@ -88,14 +99,13 @@ pub(crate) async fn start(
             .bind()
             .await
             .with_context(|| format!("listening on {}", config.recommender.listen))?;
-            let address = service.local_addr();
+            addresses.http = Some(service.local_addr());
             supervisor.spawn("recommender", Stage::Edge, async move {
                 service.run(token).await.map_err(ServiceError::from)
             });
-            return Ok(Some(address));
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Request ids must differ between processes and restarts, so the seed is mixed with what does.

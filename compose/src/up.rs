@@ -17,12 +17,15 @@ use crate::cli::{BrokerArgs, Common, RunArgs, ServiceName, UpArgs};
 use crate::config::Config;
 use crate::ingest::{self, Traffic};
 use crate::instance::{Instance, InstanceLock, Part, StateDir};
-use crate::services;
+use crate::services::{self, Addresses};
 
 /// How long a broker may take to answer first: a real one may still be starting.
 const BROKER_PATIENCE: Duration = Duration::from_secs(30);
 /// How long live traffic waits for a first model; a small history may never lead to one.
 const MODEL_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Where `up` serves features, unless the settings say otherwise.
+const FEATURES_LISTEN: &str = "127.0.0.1:8082";
 
 type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -46,6 +49,7 @@ impl Ground {
             pid: std::process::id(),
             brokers: config.kafka.brokers.clone(),
             http: None,
+            features: None,
         };
         Ok(Self {
             lock: state.lock(parts, &instance)?,
@@ -88,6 +92,26 @@ impl Ground {
         .await?)
     }
 
+    async fn start(&mut self, service: ServiceName, bus: &Bus) -> Result<()> {
+        let mut addresses = Addresses {
+            http: self.instance.http,
+            features: self.instance.features,
+        };
+        services::start(&mut self.supervisor, service, &self.config, bus, &mut addresses).await?;
+        self.instance.http = addresses.http;
+        self.instance.features = addresses.features;
+        Ok(())
+    }
+
+    fn tell_addresses(&self) {
+        if let Some(address) = self.instance.http {
+            println!("http   http://{address}");
+        }
+        if let Some(address) = self.instance.features {
+            println!("store  http://{address}/features/users/1");
+        }
+    }
+
     async fn serve_until_stopped(self) -> Result<()> {
         let outcome = self.supervisor.run(self.signal).await;
         drop(self.lock);
@@ -97,10 +121,14 @@ impl Ground {
 
 pub(crate) async fn up(common: &Common, args: UpArgs) -> Result<()> {
     let mut ground = Ground::new(common, &Part::ALL, |config| {
+        if config.feature_processor.listen.is_empty() {
+            config.feature_processor.listen = FEATURES_LISTEN.into();
+        }
         if let Some(listen) = args.listen {
             if listen.port() == 0 {
-                // Whoever wants any free port for one listener wants no fixed one for the other.
+                // Whoever wants any free port for one listener wants no fixed one for the others.
                 config.replay.http.listen.set_port(0);
+                config.feature_processor.listen = "127.0.0.1:0".into();
             }
             config.recommender.listen = listen.to_string();
         }
@@ -128,18 +156,15 @@ async fn start_all(ground: &mut Ground, external: bool, args: UpArgs) -> Result<
     };
     let bus = ground.bus(external).await?;
     bus.ensure_topics(&ALL_TOPICS).await?;
-    let mut address = None;
     for service in services::ALL {
-        let listens = services::start(&mut ground.supervisor, service, &ground.config, &bus).await?;
-        address = address.or(listens);
+        ground.start(service, &bus).await?;
     }
-    let address = address.context("no service listens")?;
-    ground.instance.http = Some(address);
+    let address = ground.instance.http.context("no service listens")?;
     ground.lock.announce(&ground.instance)?;
 
     let kind = if external { "external" } else { "embedded" };
     println!("kafka  {} ({kind})", ground.instance.brokers);
-    println!("http   http://{address}");
+    ground.tell_addresses();
     if let Some(dataset) = dataset {
         let traffic = Traffic::new(bus, dataset, args.history_share, args.event_times, &ground.state)?;
         let token = ground.supervisor.token(Stage::Edge);
@@ -219,12 +244,9 @@ pub(crate) async fn run_one(common: &Common, args: RunArgs) -> Result<()> {
     })?;
     let bus = ground.bus(true).await?;
     bus.ensure_topics(&ALL_TOPICS).await?;
-    let address = services::start(&mut ground.supervisor, args.service, &ground.config, &bus).await?;
-    if let Some(address) = address {
-        println!("http   http://{address}");
-        ground.instance.http = Some(address);
-        ground.lock.announce(&ground.instance)?;
-    }
+    ground.start(args.service, &bus).await?;
+    ground.tell_addresses();
+    ground.lock.announce(&ground.instance)?;
     ground.serve_until_stopped().await
 }
 

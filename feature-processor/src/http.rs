@@ -2,6 +2,7 @@
 //!
 //! | call | answer |
 //! |---|---|
+//! | `GET /features` | how far each partition is, what became of its records, and what all users together do |
 //! | `GET /features/users/{id}` | everything known of a user, and what follows from it |
 //! | `GET /features/movies/{id}` | everything known of a movie, over all partitions of this process |
 //!
@@ -18,11 +19,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use marquee_runtime::Clock;
-use marquee_schemas::{HistoryEntry, MovieId, UserFeatures, UserId};
+use marquee_schemas::{HistoryEntry, MovieId, Reason, UserFeatures, UserId};
 use serde::Serialize;
 
 use crate::fold::{MovieSummary, ROLLING_SPANS_MS, summarise};
-use crate::{Error, Shelf};
+use crate::{Counters, Error, Shelf};
 
 /// History from which a user counts as warm, and below which as cold only without any.
 const WARM: u64 = 5;
@@ -78,6 +79,40 @@ pub struct MovieAnswer {
     pub summary: MovieSummary,
 }
 
+/// How far one partition is, and what became of its records.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PartitionAnswer {
+    /// Next offset to read; null before the first record.
+    pub next_offset: Option<i64>,
+    /// Newest event time folded, ms.
+    pub as_of_ms: i64,
+    /// Records read.
+    pub records: u64,
+    /// Of those: folded.
+    pub applied: u64,
+    /// Repetitions of an event id.
+    pub duplicate: u64,
+    /// Refused, by reason.
+    pub dead_lettered: BTreeMap<Reason, u64>,
+    /// Requests to forget a user.
+    pub erasures: u64,
+    /// Of those folded: older than the newest event their user had.
+    pub late: u64,
+}
+
+/// The answer about the whole store.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StoreAnswer {
+    /// Newest event time folded, ms.
+    pub as_of_ms: i64,
+    /// How far that lies behind the clock, ms.
+    pub age_ms: i64,
+    /// Records read, over all partitions.
+    pub records: u64,
+    /// The partitions of this process.
+    pub partitions: BTreeMap<i32, PartitionAnswer>,
+}
+
 #[derive(Debug, Clone)]
 struct App {
     shelf: Shelf,
@@ -87,6 +122,7 @@ struct App {
 /// The calls above.
 pub fn router(shelf: Shelf, clock: Arc<dyn Clock>) -> Router {
     Router::new()
+        .route("/features", get(store))
         .route("/features/users/{id}", get(user))
         .route("/features/movies/{id}", get(movie))
         .with_state(App { shelf, clock })
@@ -134,6 +170,37 @@ async fn read<T: Send + 'static>(
         Err(error) => {
             tracing::error!(%error, "an answer was not finished");
             Err(Problem(StatusCode::INTERNAL_SERVER_ERROR, "see the log".into()))
+        }
+    }
+}
+
+async fn store(State(app): State<App>) -> Result<Json<StoreAnswer>, Problem> {
+    let partitions: BTreeMap<i32, PartitionAnswer> = read(&app, |shelf| {
+        shelf.read(|partition, snapshot| Ok(Some((partition, PartitionAnswer::of(snapshot.counters())))))
+    })
+    .await?
+    .into_iter()
+    .collect();
+    let as_of_ms = partitions.values().map(|part| part.as_of_ms).max().unwrap_or(0);
+    Ok(Json(StoreAnswer {
+        as_of_ms,
+        age_ms: app.clock.now_ms().saturating_sub(as_of_ms).max(0),
+        records: partitions.values().map(|part| part.records).sum(),
+        partitions,
+    }))
+}
+
+impl PartitionAnswer {
+    fn of(counters: &Counters) -> Self {
+        Self {
+            next_offset: counters.next_offset(),
+            as_of_ms: counters.newest_ms,
+            records: counters.records(),
+            applied: counters.applied,
+            duplicate: counters.duplicate,
+            dead_lettered: counters.dead_lettered.clone(),
+            erasures: counters.erasures,
+            late: counters.late,
         }
     }
 }

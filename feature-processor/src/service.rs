@@ -1,5 +1,6 @@
 //! The processor as a service on the bus.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub struct Service {
     config: Config,
     bus: Bus,
     clock: Arc<dyn Clock>,
+    listener: Option<TcpListener>,
 }
 
 impl Service {
@@ -32,17 +34,46 @@ impl Service {
     /// [`Error::Config`] for settings that cannot work.
     pub fn new(config: Config, bus: Bus, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         config.check()?;
-        Ok(Self { config, bus, clock })
+        Ok(Self {
+            config,
+            bus,
+            clock,
+            listener: None,
+        })
+    }
+
+    /// Takes the port for features before any work begins, and says which it is; `None` where none is wanted. Without
+    /// this call [`Service::run`] takes it.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] if the address cannot be had.
+    pub async fn bind(&mut self) -> Result<Option<SocketAddr>, Error> {
+        let address = &self.config.listen;
+        if address.is_empty() {
+            return Ok(None);
+        }
+        let failed = |source| Error::Listen {
+            listen: address.clone(),
+            source,
+        };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        tracing::info!(address = %bound, "features are served");
+        self.listener = Some(listener);
+        Ok(Some(bound))
     }
 
     /// Folds until `token` is cancelled. A broker that is away is waited for.
     ///
     /// # Errors
     /// What no retry mends; a restart continues from the last commit.
-    pub async fn run(self, token: CancellationToken) -> Result<(), Error> {
+    pub async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
         // Whichever part ends first, for whatever reason, ends the others.
         let token = token.child_token();
-        let listener = listen(&self.config.listen).await?;
+        if self.listener.is_none() {
+            self.bind().await?;
+        }
+        let listener = self.listener.take();
         let sink = BusSink::new(self.bus.publisher(CLIENT_ID)?, token.clone());
         let catalogue = TopicCatalogue::new(self.bus.clone(), token.clone());
         let subscription = if self.config.all_partitions {
@@ -89,20 +120,6 @@ impl Service {
         served?;
         Ok(())
     }
-}
-
-async fn listen(address: &str) -> Result<Option<TcpListener>, Error> {
-    if address.is_empty() {
-        return Ok(None);
-    }
-    let failed = |source| Error::Listen {
-        listen: address.to_owned(),
-        source,
-    };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    tracing::info!(address = %bound, "features are served");
-    Ok(Some(listener))
 }
 
 /// Serves until `token` is cancelled, or, without a listener, only waits for it.

@@ -15,7 +15,7 @@
 //! never falls.
 //!
 //! One request is in flight at a time: until a model event says that it was answered (or nobody has answered for
-//! long), what becomes due waits. Processes that share the group decide each about its own partitions; the ids name
+//! long), and while a challenger is being rolled out, what becomes due waits. Processes that share the group decide each about its own partitions; the ids name
 //! the partitions, so that requests of different processes are not taken for one another, and each sees the others'
 //! requests in `retrain-events`.
 

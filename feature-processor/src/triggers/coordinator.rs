@@ -12,7 +12,7 @@ use marquee_schemas::{
 use redb::Database;
 
 use super::file;
-use super::ledger::{Alarm, Base, Ledger, Request, TrainingEnd, named_offsets};
+use super::ledger::{Alarm, Base, Ledger, Request, Rollout, TrainingEnd, named_offsets};
 use super::metrics::Metrics;
 use super::quality::{QualityConfig, describe};
 use super::rules::{Condition, Facts, conditions, on_grid};
@@ -201,7 +201,15 @@ impl Triggers {
 
     fn hear_model(&mut self, event: &ModelEvent, change: &mut Change) {
         let ledger = &mut change.ledger;
+        if event.kind == ModelEventKind::RolloutStep {
+            ledger.rollout = Some(Rollout {
+                version: event.version.clone(),
+                at_ms: event.at_ms,
+            });
+            change.occasion = Some("model");
+        }
         if matches!(event.kind, ModelEventKind::Promoted | ModelEventKind::RolledBack) {
+            ledger.rollout = None;
             ledger.champion = Some(event.version.clone());
             ledger.metrics = Metrics::default();
             ledger.drift = None;
@@ -325,6 +333,15 @@ impl Triggers {
                 "nobody has answered a request for a training"
             );
         }
+        if let Some(stuck) = ledger
+            .rollout
+            .take_if(|rollout| look.now_ms.saturating_sub(rollout.at_ms) >= config.max_model_age_ms)
+        {
+            tracing::warn!(
+                version = stuck.version.0,
+                "a rollout has not moved for as long as a model may grow old"
+            );
+        }
         let conditions = conditions(Facts {
             config,
             cron: self.cron.as_ref(),
@@ -335,7 +352,8 @@ impl Triggers {
             look.now_ms.saturating_sub(base.at_ms) < config.cooldown_ms
                 || ledger.total().saturating_sub(base.interactions) < config.cooldown_interactions
         });
-        let outcomes = arbitrate(&conditions, ledger.request.is_some(), cooling);
+        let in_flight = ledger.request.is_some() || ledger.rollout.is_some();
+        let outcomes = arbitrate(&conditions, in_flight, cooling);
         let of = |outcome: TriggerOutcome| {
             conditions
                 .iter()

@@ -94,6 +94,14 @@ pub(super) struct Alarm {
     pub(super) numbers: BTreeMap<String, f64>,
 }
 
+/// A challenger on its way to everybody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Rollout {
+    pub(super) version: ModelVersion,
+    /// Its newest step, ms.
+    pub(super) at_ms: i64,
+}
+
 /// Everything durable but the monitor's histograms.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -105,6 +113,8 @@ pub(super) struct Ledger {
     pub(super) base: Option<Base>,
     pub(super) request: Option<Request>,
     pub(super) last_training: Option<TrainingEnd>,
+    /// Until it ends, a further training would have nobody to be compared with.
+    pub(super) rollout: Option<Rollout>,
     pub(super) champion: Option<ModelVersion>,
     /// Where to go on reading the topics that tell of models and metrics.
     pub(super) positions: BTreeMap<String, BTreeMap<i32, i64>>,

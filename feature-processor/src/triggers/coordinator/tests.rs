@@ -157,11 +157,16 @@ impl Desk {
     }
 
     fn answer(&mut self, kind: ModelEventKind, retrain_event_id: &str) {
+        self.tell(kind, CHAMPION, retrain_event_id);
+    }
+
+    /// A step in the life of `version`.
+    fn tell(&mut self, kind: ModelEventKind, version: &str, retrain_event_id: &str) {
         let offset = self.live[&0].next_offset;
         let event = ModelEvent {
             schema_version: SchemaVersion,
             event_id: format!("{kind:?}/{retrain_event_id}"),
-            version: ModelVersion(CHAMPION.into()),
+            version: ModelVersion(version.into()),
             kind,
             reason: "test".into(),
             bundle_uri: None,
@@ -272,6 +277,20 @@ fn open(folder: &TempDir, settings: &Settings) -> (Triggers, SignalReader) {
     (triggers, reader)
 }
 
+/// A person's request.
+fn manual(event_id: &str, decided_at_ms: i64) -> RetrainEvent {
+    RetrainEvent {
+        schema_version: SchemaVersion,
+        event_id: event_id.into(),
+        trigger: Trigger::Manual,
+        reason: "because".into(),
+        numbers: BTreeMap::new(),
+        offsets: vec![],
+        champion: None,
+        decided_at_ms,
+    }
+}
+
 use TriggerOutcome::{Asked, CoolingDown, InFlight, Joined, NotDue};
 
 #[test]
@@ -281,7 +300,12 @@ fn the_first_request_waits_for_interactions_and_users_and_is_made_once() {
         desk.totals(history, users);
         assert_eq!(desk.outcome(Trigger::Bootstrap), NotDue);
     }
+    // There is no training yet to cool down from; what it may have to wait for is a person's request.
+    let now_ms = desk.now_ms;
+    desk.hear(Topic::RetrainEvents, encode(&manual("manual-1", now_ms)));
     desk.totals(500, 5);
+    assert_eq!(desk.outcome(Trigger::Bootstrap), InFlight);
+    desk.answer(ModelEventKind::Failed, "manual-1");
     assert_eq!(desk.outcome(Trigger::Bootstrap), Asked);
     desk.totals(900, 9);
     assert_eq!(desk.outcome(Trigger::Bootstrap), NotDue);
@@ -311,6 +335,32 @@ fn volume_asks_on_its_grid_waits_for_the_training_and_does_not_wait_for_the_cool
         desk.requests(),
         ["bootstrap-p0", "volume-p0-120", "volume-p0-320"]
     );
+}
+
+#[test]
+fn while_a_challenger_is_rolled_out_what_becomes_due_waits() {
+    let mut settings = quiet();
+    settings.triggers.volume_interactions = 100;
+    settings.triggers.max_model_age_ms = 48 * HOUR_MS;
+    for end in [
+        Some(ModelEventKind::Promoted),
+        Some(ModelEventKind::RolledBack),
+        None,
+    ] {
+        let mut desk = Desk::trained(settings.clone());
+        desk.tell(ModelEventKind::RolloutStep, "v000002", "bootstrap-p0");
+        desk.totals(120, 20);
+        assert_eq!(desk.outcome(Trigger::Volume), InFlight, "{end:?}");
+        desk = desk.restart();
+        // It outlasts the patience with a request: each of its steps takes as long as the evidence does.
+        desk.now_ms += settings.triggers.in_flight_timeout_ms;
+        assert_eq!(desk.outcome(Trigger::Volume), InFlight, "{end:?}");
+        match end {
+            Some(kind) => desk.tell(kind, "v000002", "bootstrap-p0"),
+            None => desk.now_ms += settings.triggers.max_model_age_ms,
+        }
+        assert_eq!(desk.outcome(Trigger::Volume), Asked, "{end:?}");
+    }
 }
 
 #[test]
@@ -434,10 +484,15 @@ fn a_shift_of_the_watchlists_genres_has_a_trigger_of_its_own() {
             }
         }
     };
-    for (before, after, expected) in [(3, 2, Asked), (10, 9, NotDue)] {
+    let cooldown_ms = 3 * HOUR_MS;
+    for (before, after, cooldown_ms, expected) in [
+        (3, 2, 0, Asked),
+        (10, 9, 0, NotDue),
+        (3, 2, cooldown_ms, CoolingDown),
+    ] {
         let mut settings = quiet();
         settings.drift.window_events = 256;
-        settings.triggers.cooldown_ms = 0;
+        settings.triggers.cooldown_ms = cooldown_ms;
         let mut desk = Desk::new(settings);
         desk.events(12, on_watchlist(before));
         let asked = desk.look().retrain_event_id.unwrap();
@@ -446,6 +501,10 @@ fn a_shift_of_the_watchlists_genres_has_a_trigger_of_its_own() {
         desk.events(12, on_watchlist(after));
         let found = desk.outcome(Trigger::WatchlistShift);
         assert_eq!(found, expected, "{before} {after}");
+        if expected == CoolingDown {
+            desk.now_ms += cooldown_ms;
+            assert_eq!(desk.outcome(Trigger::WatchlistShift), Asked);
+        }
     }
 }
 
@@ -623,17 +682,8 @@ fn a_request_that_nobody_answers_is_given_up_and_a_persons_request_is_waited_for
     let mut settings = quiet();
     settings.triggers.volume_interactions = 100;
     let mut desk = Desk::trained(settings);
-    let manual = RetrainEvent {
-        schema_version: SchemaVersion,
-        event_id: "manual-1".into(),
-        trigger: Trigger::Manual,
-        reason: "because".into(),
-        numbers: BTreeMap::new(),
-        offsets: vec![],
-        champion: None,
-        decided_at_ms: desk.now_ms,
-    };
-    desk.hear(Topic::RetrainEvents, encode(&manual));
+    let now_ms = desk.now_ms;
+    desk.hear(Topic::RetrainEvents, encode(&manual("manual-1", now_ms)));
     desk.totals(300, 20);
     assert_eq!(desk.outcome(Trigger::Volume), InFlight);
     desk.now_ms += 6 * HOUR_MS - 1;
