@@ -11,7 +11,6 @@ mod conjugate_gradient;
 mod fold_in;
 mod half_step;
 mod normal_equations;
-mod padded;
 
 use ndarray::{Array2, ArrayView2};
 use rand::{RngExt, SeedableRng};
@@ -19,10 +18,10 @@ use rand_chacha::ChaCha8Rng;
 
 use self::fold_in::FoldIn;
 use self::half_step::HalfStep;
-use self::padded::Padded;
 use crate::checked::require;
 use crate::factors::{self, Factors};
 use crate::kernels::score_rows;
+use crate::padded::Padded;
 use crate::tensors::TensorMap;
 use crate::{Checked, Error, HistoryItem, Interactions, Scorer, Scratch};
 

@@ -115,6 +115,25 @@ pub(crate) fn four_rows(rows: &[f32]) -> [&[f32]; 4] {
     [a, b, c, d]
 }
 
+/// [`dot_in`] on its own.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    Arch::new().dispatch(Dot { a, b })
+}
+
+struct Dot<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+}
+
+impl WithSimd for Dot<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        dot_in(simd, self.a, self.b)
+    }
+}
+
 /// [`axpy_in`] on its own.
 pub(crate) fn axpy(scale: f32, x: &[f32], y: &mut [f32]) {
     Arch::new().dispatch(Axpy { scale, x, y });

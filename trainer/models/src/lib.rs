@@ -7,6 +7,7 @@
 //! no user that a model does not know, only users without a history.
 
 pub mod als;
+pub mod ann;
 pub mod biases;
 pub mod bpr;
 pub mod checked;
@@ -20,6 +21,7 @@ mod kernels;
 pub mod live;
 pub mod matrix;
 pub mod metrics;
+mod padded;
 pub mod popularity;
 pub mod ranker;
 pub mod scorer;

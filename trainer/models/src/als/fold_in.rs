@@ -4,9 +4,9 @@ use ndarray::Array2;
 use pulp::Arch;
 
 use super::normal_equations::{RankUpdate, Solve, gram, panel_rows};
-use super::padded::Padded;
 use super::{AlsParams, excess, penalty};
 use crate::kernels::row;
+use crate::padded::Padded;
 use crate::{HistoryItem, Scratch};
 
 /// What all fold-ins share.

@@ -5,10 +5,10 @@ use rayon::prelude::*;
 
 use super::conjugate_gradient::ConjugateGradient;
 use super::normal_equations::{RankUpdate, Solve, gram, panel_rows};
-use super::padded::Padded;
 use super::{AlsParams, AlsSolver, excess, penalty};
 use crate::Error;
 use crate::matrix::SparseRows;
+use crate::padded::Padded;
 
 /// Everything that the systems of one side share.
 pub(super) struct HalfStep<'a> {

@@ -5,8 +5,8 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::padded::Padded;
 use crate::kernels::{axpy_in, combine_in, dot_in, four_rows};
+use crate::padded::Padded;
 
 /// How many vectors of a padded length are gathered before they are multiplied: two such panels stay in the first-level
 /// cache, and each is long enough to pay for reading and writing the system.
