@@ -8,7 +8,9 @@
 mod bad_input;
 mod browser;
 mod cli;
+mod described;
 mod harness;
 mod kill;
 mod pipeline;
+mod soak;
 mod webdriver;
