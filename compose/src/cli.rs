@@ -582,8 +582,21 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DemoStory {
+    /// How many lists are not personal while a data set's newest part streams in, and how many would be in a batch
+    /// design
+    Freshness(DemoFreshnessArgs),
     /// Training, comparison, rollout in steps under load, a damaged challenger, a bad one
     Retraining(DemoRetrainingArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoFreshnessArgs {
+    #[command(flatten)]
+    pub(crate) dataset: DatasetArgs,
+
+    /// Share of the events, the newest ones, before each of which a list is asked for
+    #[arg(long, default_value_t = 0.3, value_name = "SHARE")]
+    pub(crate) share: f64,
 }
 
 #[derive(Debug, Args)]

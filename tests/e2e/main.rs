@@ -8,8 +8,10 @@
 mod bad_input;
 mod browser;
 mod cli;
+mod described;
 mod harness;
 mod kill;
 mod kill_trainer;
 mod pipeline;
+mod soak;
 mod webdriver;

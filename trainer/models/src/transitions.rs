@@ -180,8 +180,8 @@ impl Transitions {
         });
         row.for_each(|partner, weights| {
             if let Some(scores) = out.get_mut(partner as usize) {
-                for kernel in 0..KERNELS {
-                    scores[kernel] += factors[kernel] * weights[kernel];
+                for ((score, factor), weight) in scores.iter_mut().zip(factors).zip(weights) {
+                    *score += factor * weight;
                 }
             }
         });

@@ -161,8 +161,8 @@ impl WithSimd for Pass<'_> {
                         break;
                     }
                     let set = &mut sets[cut.tree as usize];
-                    for lane in 0..LANES {
-                        set[lane] &= if values[lane] > cut.threshold {
+                    for (set, &value) in set.iter_mut().zip(values) {
+                        *set &= if value > cut.threshold {
                             cut.remain
                         } else {
                             u16::MAX
@@ -172,8 +172,8 @@ impl WithSimd for Pass<'_> {
             }
             let mut sums = [0.0_f32; LANES];
             for (set, leaves) in sets.iter().zip(&forest.leaves) {
-                for lane in 0..LANES {
-                    sums[lane] += leaves[set[lane].trailing_zeros() as usize % LEAVES];
+                for (sum, set) in sums.iter_mut().zip(set) {
+                    *sum += leaves[set.trailing_zeros() as usize % LEAVES];
                 }
             }
             out.extend_from_slice(&sums[..count]);

@@ -341,7 +341,7 @@ fn the_ranker_orders_the_best_of_what_may_be_listed() {
     let binding = model.bind(&catalogue.external_ids());
     let query = query(&binding, &live, Context::of_user(&live, 3), 100_000_000);
     let mut scratch = ScoreScratch::new();
-    let rare = |item: u32| item % 7 == 0 && !query.context.is_seen(item);
+    let rare = |item: u32| item.is_multiple_of(7) && !query.context.is_seen(item);
     let lifted = |scores: &[f32]| {
         (0..40)
             .filter(|&item| scores[item as usize] >= 0.0)

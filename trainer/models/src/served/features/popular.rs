@@ -1,7 +1,7 @@
 //! What is popular, and at what point of a visit it is usually met.
 
 use super::Column;
-use crate::live::{HALF_LIVES, position_bucket};
+use crate::live::position_bucket;
 use crate::served::context::Query;
 
 /// Half-lives at which interactions of any kind are shown.
@@ -16,8 +16,8 @@ pub(super) fn fill(query: &Query<'_>, columns: &mut [Vec<f32>]) {
         values.extend(sums.iter().take(items).map(|&sum| (sum * factor) as f32));
         values.resize(items, 0.0);
     };
-    for slot in 0..HALF_LIVES {
-        set(Column::Likes1h as usize + slot, live.likes(slot), factors[slot]);
+    for (slot, factor) in factors.into_iter().enumerate() {
+        set(Column::Likes1h as usize + slot, live.likes(slot), factor);
     }
     for (column, slot) in ACTS {
         set(column as usize, live.interactions(slot), factors[slot]);
