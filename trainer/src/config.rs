@@ -12,6 +12,9 @@ use crate::gate::GateConfig;
 use crate::mlflow::MlflowConfig;
 use crate::rollout::RolloutConfig;
 
+/// What a dense model takes per pair of its items while it is fitted: two matrices in double precision, one in single.
+const BYTES_PER_PAIR: u64 = 20;
+
 /// Settings of the trainer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,6 +31,9 @@ pub struct Config {
     pub seed: u64,
     /// Threads of a training; 0 leaves one core free for serving.
     pub threads: usize,
+    /// Memory that a dense item-item model may take while it is fitted, MiB. They are fitted one after the other, each on
+    /// all threads; where the catalogue is too large for it, only the most popular items take part.
+    pub dense_memory_mib: u64,
     /// Whether training threads let everything else on the machine go first (a lower scheduling priority), so that a
     /// training in the process that serves costs latency nothing. It then takes as long as the idle time lasts.
     pub yielding: bool,
@@ -75,6 +81,7 @@ impl Default for Config {
             cache_dir: ".marquee/trainer-cache".into(),
             seed: 42,
             threads: 0,
+            dense_memory_mib: 1_024,
             yielding: true,
             model: ServedParams::default(),
             quick_bootstrap: true,
@@ -116,6 +123,9 @@ impl Config {
         if self.max_attempts == 0 {
             return refuse("max_attempts", "must be at least 1");
         }
+        if self.dense_memory_mib == 0 {
+            return refuse("dense_memory_mib", "must be at least 1");
+        }
         if self.registry_dir.as_os_str().is_empty() {
             return refuse("registry_dir", "must not be empty");
         }
@@ -127,6 +137,15 @@ impl Config {
             key: "model",
             detail: error.to_string(),
         })
+    }
+
+    /// The hyperparameters, with as many items in dense models as their memory allows.
+    #[must_use]
+    pub fn model_within_memory(&self) -> ServedParams {
+        let pairs = (self.dense_memory_mib << 20) / BYTES_PER_PAIR;
+        let mut model = self.model.clone();
+        model.generators.max_items = model.generators.max_items.min((pairs.isqrt() as usize).max(1));
+        model
     }
 
     /// Threads of a training on this machine.
@@ -149,6 +168,20 @@ mod tests {
         Config::default().check().unwrap();
         let wrong = serde_json::from_str::<Config>(r#"{"min_user": 3}"#).unwrap_err();
         assert!(wrong.to_string().contains("min_user"), "{wrong}");
+    }
+
+    #[test]
+    fn dense_models_know_as_many_items_as_fit_into_their_memory() {
+        let items = |dense_memory_mib| {
+            let config = Config {
+                dense_memory_mib,
+                ..Config::default()
+            };
+            config.model_within_memory().generators.max_items
+        };
+        // 20 bytes for each pair of 229 items are just above one MiB.
+        assert_eq!(items(1), 228);
+        assert_eq!(items(100_000), Config::default().model.generators.max_items);
     }
 
     #[test]

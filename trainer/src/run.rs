@@ -84,7 +84,7 @@ impl From<&Config> for RunSettings {
         Self {
             seed: config.seed,
             threads: config.training_threads(),
-            params: config.model.clone(),
+            params: config.model_within_memory(),
             min_users: config.min_users,
             min_interactions: config.min_interactions,
             holdout_share: config.holdout_share,
