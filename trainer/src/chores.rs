@@ -68,8 +68,21 @@ pub(crate) async fn exports(config: Config, bus: Bus, token: CancellationToken) 
     }
     loop {
         let (own, own_bus, own_token) = (config.clone(), bus.clone(), token.clone());
-        let outcome = tokio::task::spawn_blocking(move || export_champion(&own, own_bus, &own_token)).await;
-        let pause = match outcome {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        // A thread of its own, because its priority is lowered for good.
+        let thread = std::thread::Builder::new()
+            .name("marquee-export".into())
+            .spawn(move || {
+                if own.yielding {
+                    crate::priority::yield_to_others();
+                }
+                // Nobody listens any more once the service has ended.
+                drop(sender.send(export_champion(&own, own_bus, &own_token)));
+            });
+        if let Err(error) = thread {
+            tracing::warn!(%error, "no thread for exports");
+        }
+        let pause = match receiver.await {
             Ok(Ok(None)) => EXPORTS_EVERY,
             Ok(Ok(Some(exported))) => {
                 let path = exported.path.display();

@@ -5,6 +5,7 @@
 //!   top10_recommendations_with_titles.csv   user_id, rank (from 1), movie_id, title, year, score
 //!   user_factors.parquet                    user_id: uint64, vector: fixed_size_list<float32>
 //!   item_factors.parquet                    movie_id: uint32, title: utf8, vector: fixed_size_list<float32>
+//!   item_index.safetensors                  the movies' factors as a [`marquee_models::ann::VectorIndex`], by dense index
 //!   id_maps.json                            dense index → public id, for users and movies
 //!   export.json                             the version, its bundle's digest, how the factors were fitted
 //! ```
@@ -22,6 +23,7 @@ use arrow_array::types::Float32Type;
 use arrow_array::{ArrayRef, FixedSizeListArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use marquee_models::Interactions;
 use marquee_models::als::{Als, AlsParams};
+use marquee_models::ann::{Metric, VectorIndex, VectorIndexParams};
 use marquee_models::live::LiveState;
 use marquee_models::served::{Context, Query, ScoreScratch};
 use marquee_schemas::ModelVersion;
@@ -110,6 +112,15 @@ pub fn export(bundle: &Bundle, snapshot: &Snapshot, exports: &Path) -> Result<Ex
             ("vector", vectors(als.item_factors())),
         ],
     )?;
+    let index = VectorIndex::build(
+        als.item_factors(),
+        Some(als.user_factors()),
+        Metric::InnerProduct,
+        &VectorIndexParams::default().check()?,
+        bundle.manifest.seed,
+    )?;
+    let tensors = index.to_tensors().serialize(None)?;
+    write(&growing.join("item_index.safetensors"), &tensors)?;
     let ids = serde_json::json!({
         "users": snapshot.users,
         "movies": snapshot.movies.iter().map(|movie| movie.movie_id).collect::<Vec<_>>(),
@@ -264,6 +275,7 @@ mod tests {
     use super::*;
     use crate::testing;
     use arrow_array::Array;
+    use marquee_models::tensors::TensorMap;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
     fn table(path: &Path) -> RecordBatch {
@@ -307,6 +319,10 @@ mod tests {
         let vectors = vectors.as_any().downcast_ref::<FixedSizeListArray>().unwrap();
         assert_eq!(vectors.value_length() as usize, exported.factors);
         assert_eq!(vectors.null_count(), 0);
+        let bytes = fs::read(exported.path.join("item_index.safetensors")).unwrap();
+        let (tensors, _) = TensorMap::deserialize(&bytes).unwrap();
+        let index = VectorIndex::from_tensors(tensors).unwrap();
+        assert_eq!((index.len(), index.dimensions()), (200, exported.factors));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
