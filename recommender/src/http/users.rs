@@ -33,6 +33,8 @@ pub struct UserAnswer {
     pub mean_rating: Option<f32>,
     /// Genres chosen while signing up.
     pub preferred_genres: Vec<String>,
+    /// Movies on the watchlist, ascending.
+    pub watchlist: Vec<MovieId>,
     /// Event time of the newest act, ms.
     pub last_event_ms: Option<i64>,
     /// Newest acts, the last one first.
@@ -77,6 +79,8 @@ impl AppState {
         for entry in &entries {
             *history.entry(entry.kind.as_str()).or_default() += 1;
         }
+        let mut watchlist: Vec<MovieId> = row.watchlist().collect();
+        watchlist.sort_unstable();
         let stars: Vec<f32> = entries.iter().filter_map(|entry| entry.rating).collect();
         Some(UserAnswer {
             user_id: id,
@@ -85,6 +89,7 @@ impl AppState {
             seen: view.live.seen(index).len(),
             mean_rating: (!stars.is_empty()).then(|| stars.iter().sum::<f32>() / stars.len() as f32),
             preferred_genres: row.preferred().cloned().collect(),
+            watchlist,
             last_event_ms: entries.last().map(|entry| entry.time_ms),
             recent: entries
                 .iter()

@@ -58,6 +58,8 @@ pub struct Part {
     pub seq: u64,
     /// Genres chosen while signing up.
     pub preferred: Vec<String>,
+    /// Movies on the watchlist.
+    pub watchlist: Vec<MovieId>,
     /// History entries in the order they were applied.
     pub entries: Vec<Entry>,
     /// Events that the feature store has not published yet, by offset.
@@ -85,6 +87,7 @@ impl Part {
             partition,
             seq: 0,
             preferred: Vec::new(),
+            watchlist: Vec::new(),
             entries: Vec::new(),
             ahead: Vec::new(),
             source_offset: -1,
@@ -135,6 +138,11 @@ impl UserRow {
     #[must_use]
     pub fn feature_version(&self) -> u64 {
         self.parts.iter().map(Part::version).sum()
+    }
+
+    /// Movies on the watchlist, by partition.
+    pub fn watchlist(&self) -> impl Iterator<Item = MovieId> {
+        self.parts.iter().flat_map(|part| part.watchlist.iter().copied())
     }
 
     /// Genres chosen while signing up.
@@ -276,6 +284,7 @@ impl Users {
         let (_, part) = self.part_mut(features.user_id, partition);
         part.seq = part.seq.max(features.seq);
         part.preferred.clone_from(&features.preferred_genres);
+        part.watchlist.clone_from(&features.watchlist);
         part.source_offset = part.source_offset.max(features.source_offset);
         part.described_len = part.described_len.max(features.history_len);
         let refused = part.drop_passed();

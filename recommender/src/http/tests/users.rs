@@ -1,6 +1,6 @@
 use std::sync::atomic::Ordering;
 
-use marquee_schemas::Topic;
+use marquee_schemas::{MovieId, Topic};
 
 use super::*;
 
@@ -39,4 +39,20 @@ async fn an_erasure_is_published_under_the_users_key() {
     let reply = erase().await;
     assert_problem(&reply, 503, "not-published", None);
     assert_eq!(reply.headers["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn the_watchlist_is_that_of_the_feature_store() {
+    let world = World::new();
+    let features = marquee_schemas::UserFeatures {
+        watchlist: vec![MovieId(103), MovieId(109)],
+        ..crate::testing::user_features(1, 10, &[])
+    };
+    world.view.apply_changes(vec![crate::view::Change::User {
+        partition: 0,
+        features: Box::new(features),
+    }]);
+    let user = get_(&world.router(), "/users/1").await;
+    assert_eq!(user.json()["watchlist"], json!([103, 109]));
+    described::Described::new().check("get", "/users/{id}", &user);
 }

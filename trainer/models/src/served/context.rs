@@ -197,7 +197,7 @@ impl ScoreScratch {
     /// Leaves in `order` the `k` best items by the last scores that `skip` lets pass, best first, ties by index.
     pub(crate) fn select(&mut self, k: usize, skip: impl Fn(u32) -> bool) {
         // Only what may still be among the best is kept: a full buffer is cut to `k`, and the worst left is the bar.
-        let room = (4 * k).max(256);
+        let room = k.saturating_mul(4).max(256);
         let mut bar = u64::MAX;
         let keys = &mut self.keys;
         keys.clear();
