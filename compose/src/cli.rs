@@ -124,7 +124,7 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Look at models, promote one, roll back
     Models(ModelsArgs),
-    /// Look into the feature store of a stopped instance
+    /// Look up features: as they are, or as they were at a point of the log
     Features(FeaturesArgs),
     /// Ask for a new model, with a written reason
     Retrain(RetrainArgs),
@@ -553,10 +553,61 @@ pub(crate) struct GateRatesArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct FeaturesArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<FeaturesAction>,
+
     /// A user's features and history; without it the counters
     #[arg(long, value_name = "ID")]
     pub(crate) user: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FeaturesAction {
+    /// Features at an offset or a time, folded anew from the log by the code that folds it live
+    AsOf(AsOfArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("about").required(true))]
+#[command(group = clap::ArgGroup::new("point").required(true))]
+pub(crate) struct AsOfArgs {
+    /// The features of a user
+    #[arg(long, value_name = "ID", group = "about")]
+    pub(crate) user: Option<u64>,
+
+    /// The features of a movie
+    #[arg(long, value_name = "ID", group = "about")]
+    pub(crate) movie: Option<u32>,
+
+    /// The state's hash by partition, which two folds of the same log share
+    #[arg(long, group = "about")]
+    pub(crate) hash: bool,
+
+    /// Next offsets of `interactions`, as in a model's positions; a partition that is not named counts whole
+    #[arg(long, value_name = "PARTITION:OFFSET", value_delimiter = ',', value_parser = partition_offset, group = "point")]
+    pub(crate) offsets: Vec<(i32, i64)>,
+
+    /// What had happened by this event time: RFC 3339, or milliseconds since 1970
+    #[arg(long, value_name = "TIME", value_parser = event_time, group = "point")]
+    pub(crate) time: Option<i64>,
+}
+
+fn partition_offset(text: &str) -> Result<(i32, i64), String> {
+    let parts = text.split_once(':');
+    parts
+        .and_then(|(partition, offset)| Some((partition.parse().ok()?, offset.parse().ok()?)))
+        .ok_or_else(|| format!("{text:?} is not PARTITION:OFFSET, for example 0:1500"))
+}
+
+fn event_time(text: &str) -> Result<i64, String> {
+    if let Ok(ms) = text.parse() {
+        return Ok(ms);
+    }
+    chrono::DateTime::parse_from_rfc3339(text)
+        .map(|time| time.timestamp_millis())
+        .map_err(|error| format!("{text:?}: {error}; for example 1998-04-22T21:00:00Z"))
 }
 
 #[derive(Debug, Args)]

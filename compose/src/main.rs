@@ -56,7 +56,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Simulate(args) => commands::simulate::run(&common, args).await,
         Command::Report(args) => commands::report::run(&common, args).await,
         Command::Models(args) => commands::models::run(&common, args).await,
-        Command::Features(args) => commands::features::run(&common, args),
+        Command::Features(args) => commands::features::run(&common, args).await,
         Command::Retrain(args) => commands::retrain::run(&common, args).await,
         Command::Triggers(args) => commands::triggers::run(&common, args).await,
         Command::Drift(args) => commands::drift::run(&common, args).await,

@@ -43,14 +43,14 @@ pub(crate) struct Addresses {
     pub(crate) features: Option<SocketAddr>,
 }
 
-/// Starts a service and notes where it listens.
+/// Starts a service; says where it listens.
 pub(crate) async fn start(
     supervisor: &mut Supervisor,
     service: ServiceName,
     config: &Config,
     bus: &Bus,
-    addresses: &mut Addresses,
-) -> Result<()> {
+) -> Result<Addresses> {
+    let mut addresses = Addresses::default();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     match service {
         ServiceName::FeatureProcessor => {
@@ -105,7 +105,7 @@ pub(crate) async fn start(
             });
         }
     }
-    Ok(())
+    Ok(addresses)
 }
 
 /// Request ids must differ between processes and restarts, so the seed is mixed with what does.

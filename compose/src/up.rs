@@ -17,7 +17,7 @@ use crate::cli::{BrokerArgs, Common, RunArgs, ServiceName, UpArgs};
 use crate::config::Config;
 use crate::ingest::{self, Traffic};
 use crate::instance::{Instance, InstanceLock, Part, StateDir};
-use crate::services::{self, Addresses};
+use crate::services;
 
 /// How long a broker may take to answer first: a real one may still be starting.
 const BROKER_PATIENCE: Duration = Duration::from_secs(30);
@@ -71,6 +71,7 @@ impl Ground {
         let broker = self.start_broker().await?;
         // Nobody else can hold the partitions: the state directory is this process's own.
         self.config.feature_processor.all_partitions = true;
+        self.config.feature_processor.copy_rows_every_ms = 0;
         self.instance.brokers = broker.address().to_string();
         let bus = Bus::new(BusConfig {
             brokers: self.instance.brokers.clone(),
@@ -93,13 +94,9 @@ impl Ground {
     }
 
     async fn start(&mut self, service: ServiceName, bus: &Bus) -> Result<()> {
-        let mut addresses = Addresses {
-            http: self.instance.http,
-            features: self.instance.features,
-        };
-        services::start(&mut self.supervisor, service, &self.config, bus, &mut addresses).await?;
-        self.instance.http = addresses.http;
-        self.instance.features = addresses.features;
+        let addresses = services::start(&mut self.supervisor, service, &self.config, bus).await?;
+        self.instance.http = addresses.http.or(self.instance.http);
+        self.instance.features = addresses.features.or(self.instance.features);
         Ok(())
     }
 

@@ -10,17 +10,28 @@
 //! - The history is append-only in applied order; each entry carries its event time.
 //! - A late event begins no session.
 //! - Rolling windows count an event in the bucket of its own time; one older than the longest window in none.
-//! - Watchlist and preferences follow log order: the last record wins.
+//! - A late event is no end and no beginning of a transition between movies.
+//! - Watchlist and preferences follow log order: the last record wins. A late one would therefore undo what the user
+//!   has done since. It is applied within `max_lateness_ms` of the user's newest event (the watermark of this user),
+//!   which forgives what producers' clocks and queues do, and dead-lettered as `too_late` beyond.
 //!
-//! Late events are counted ([`crate::Counters::late`]); none is refused.
+//! Late events are counted ([`crate::Counters::late`]). The watermark is each user's own, so history that is replayed
+//! after newer events of other users is not late, and ratings, views and the like are applied however old they are.
 
+mod global;
 mod movie;
 mod rolling;
+mod transitions;
 mod user;
 
+pub use global::{GlobalState, GlobalSummary};
 pub use movie::{MovieState, MovieSummary, POPULARITY_HALF_LIVES_DAYS, summarise};
 pub use rolling::{ROLLING_SPANS_MS, Rolling};
+pub use transitions::{TRANSITIONS_KEPT, Transition, TransitionRow, follow};
 pub use user::{Genre, UserState, genre_strength};
+
+/// A gap of more than this begins a new session, ms.
+pub(crate) const SESSION_GAP_MS: i64 = 30 * 60 * 1000;
 
 /// Milliseconds of a day.
 const DAY_MS: f64 = 86_400_000.0;

@@ -11,6 +11,8 @@
 //! [`MovieState`] fold, [`Store`] makes it durable, [`Triggers`] decides about retraining over all partitions, and
 //! [`Processor`] ties them to the bus. [`Service`] runs it.
 
+mod answer;
+mod as_of;
 mod catalogue;
 mod config;
 pub mod drift;
@@ -25,15 +27,19 @@ mod service;
 mod shelf;
 mod sink;
 mod store;
+mod takeover;
 pub mod triggers;
 mod wire;
 
+pub use answer::{ColdStart, MovieAnswer, UserAnswer};
+pub use as_of::{AsOf, Point, PointInTime};
 pub use catalogue::{Catalogue, MemoryCatalogue, TopicCatalogue};
 pub use config::Config;
 pub use error::Error;
 pub use fault::{CrashPoint, Faults, NoFaults};
 pub use fold::{
-    Genre, MovieState, MovieSummary, POPULARITY_HALF_LIVES_DAYS, ROLLING_SPANS_MS, Rolling, UserState,
+    Genre, GlobalState, GlobalSummary, MovieState, MovieSummary, POPULARITY_HALF_LIVES_DAYS,
+    ROLLING_SPANS_MS, Rolling, TRANSITIONS_KEPT, Transition, TransitionRow, UserState, follow,
     genre_strength, summarise,
 };
 pub use judge::{Judged, Refusal, Verdict, judge};
@@ -41,5 +47,6 @@ pub use processor::{Processor, Summary};
 pub use service::Service;
 pub use shelf::Shelf;
 pub use sink::{BusSink, MemorySink, Sink};
-pub use store::{Applied, Counters, Segment, Snapshot, Store, StoreOptions};
+pub use store::{Applied, Counters, RowCopy, Segment, Snapshot, Store, StoreOptions};
+pub use takeover::{RowSource, TopicRows};
 pub use triggers::{PartitionTotals, TriggerConfig, Triggers};

@@ -8,10 +8,11 @@ use marquee_runtime::Clock;
 use marquee_runtime::bus::{Handler, RawRecord, Start};
 use marquee_schemas::{Limits, MovieId, Topic};
 
+use crate::takeover::restore;
 use crate::triggers::{Look, Positions, Signals};
 use crate::{
     Applied, Catalogue, Config, Counters, CrashPoint, Error, Faults, Judged, NoFaults, PartitionTotals,
-    Shelf, Sink, Store, StoreOptions, Triggers, Verdict, judge,
+    RowSource, Shelf, Sink, Store, StoreOptions, Triggers, Verdict, judge,
 };
 
 /// Records below which another thread costs more than it saves.
@@ -21,7 +22,6 @@ const PARALLEL_FROM: usize = 256;
 ///
 /// The order of a batch: judge; commit per partition; decide about retraining; publish. What is committed but not
 /// published when the process dies is published after the next start, before anything else is taken in.
-#[derive(Debug)]
 pub struct Processor<C, S> {
     config: Config,
     clock: Arc<dyn Clock>,
@@ -36,6 +36,19 @@ pub struct Processor<C, S> {
     catalogue_read_ms: i64,
     /// When movies' records were last published; `None` before the first time.
     movies_published_ms: Option<i64>,
+    /// When rows were last copied.
+    rows_copied_ms: i64,
+    rows: Option<Box<dyn RowSource>>,
+}
+
+impl<C, S> std::fmt::Debug for Processor<C, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Processor")
+            .field("config", &self.config)
+            .field("stores", &self.stores)
+            .field("triggers", &self.triggers)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a processor had done when it was closed.
@@ -70,7 +83,16 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             unsettled: false,
             catalogue_read_ms: 0,
             movies_published_ms: None,
+            rows_copied_ms: 0,
+            rows: None,
         })
+    }
+
+    /// The same, taking partitions over from the rows that their earlier owners have copied.
+    #[must_use]
+    pub fn with_rows(mut self, rows: Box<dyn RowSource>) -> Self {
+        self.rows = Some(rows);
+        self
     }
 
     /// The same with faults injected.
@@ -185,6 +207,33 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             .is_none_or(|last| now_ms.saturating_sub(last) >= self.config.movie_features_every_ms)
     }
 
+    fn copies_are_due(&self, now_ms: i64) -> bool {
+        let every_ms = self.config.copy_rows_every_ms;
+        every_ms > 0 && now_ms.saturating_sub(self.rows_copied_ms) >= every_ms
+    }
+
+    /// Copies what has changed in each partition's rows. `false` as in [`Processor::settle`].
+    fn copy_rows(&mut self, now_ms: i64) -> Result<bool, Error> {
+        for store in self.stores.values_mut() {
+            let Some(copy) = store.copy()? else {
+                continue;
+            };
+            let begun = Instant::now();
+            if !self.sink.publish(&copy.records)? {
+                return Ok(false);
+            }
+            store.copied(&copy);
+            tracing::debug!(
+                kafka.partition = store.partition(),
+                records = copy.records.len(),
+                duration_us = begun.elapsed().as_micros() as u64,
+                "rows copied"
+            );
+        }
+        self.rows_copied_ms = now_ms;
+        Ok(true)
+    }
+
     /// Decides about retraining and publishes everything outstanding. `false` if the processor is stopping and the
     /// broker is away: it stays in the outbox.
     fn settle(&mut self) -> Result<bool, Error> {
@@ -203,7 +252,9 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             now_ms,
             faults: &*self.faults,
         })?;
-        let movies = self.movies_are_due(now_ms);
+        let copies = self.copies_are_due(now_ms);
+        // Rows are copied when everything before has been published, movies included.
+        let movies = copies || self.movies_are_due(now_ms);
         let waiting: Vec<&Store> = self
             .stores
             .values()
@@ -219,8 +270,8 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
         // After the features that they speak of.
         outgoing.append(&mut self.triggers.outgoing());
         if outgoing.is_empty() {
-            self.unsettled = false;
-            return Ok(true);
+            self.unsettled = copies && !self.copy_rows(now_ms)?;
+            return Ok(!self.unsettled);
         }
         self.faults.pass(CrashPoint::BeforePublish)?;
         let read = begun.elapsed();
@@ -247,8 +298,8 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
         if movies {
             self.movies_published_ms = Some(now_ms);
         }
-        self.unsettled = false;
-        Ok(true)
+        self.unsettled = copies && !self.copy_rows(now_ms)?;
+        Ok(!self.unsettled)
     }
 }
 
@@ -260,15 +311,21 @@ impl<C: Catalogue, S: Sink> Handler for Processor<C, S> {
             return Ok(BTreeMap::new());
         }
         self.refresh_catalogue()?;
-        let options = StoreOptions {
-            dedupe_window_events: self.config.dedupe_window_events,
-            observations: self.config.observations_per_partition,
-            cache_bytes: self.config.cache_bytes_per_partition,
-        };
+        let options = StoreOptions::of(&self.config);
         let mut starts = BTreeMap::new();
         for &partition in partitions {
             if !self.stores.contains_key(&partition) {
-                let store = Store::open(&self.config.state_dir, partition, options)?;
+                let mut store = Store::open(&self.config.state_dir, partition, options)?;
+                if let Some(rows) = &mut self.rows
+                    && restore(
+                        &mut **rows,
+                        &self.config.state_dir,
+                        partition,
+                        store.next_offset(),
+                    )?
+                {
+                    store = Store::open(&self.config.state_dir, partition, options)?;
+                }
                 self.shelf.put(partition, store.volume());
                 self.stores.insert(partition, store);
             }
@@ -334,6 +391,7 @@ impl<C: Catalogue, S: Sink> Handler for Processor<C, S> {
         let movies = self.movies_are_due(now_ms);
         if self.unsettled
             || self.triggers.is_due(now_ms)
+            || (self.copies_are_due(now_ms) && self.stores.values().any(Store::has_rows_to_copy))
             || (movies && self.stores.values().any(|store| store.has_outgoing(true)))
         {
             let _settled = self.settle()?;

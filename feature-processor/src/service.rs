@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http;
 use crate::triggers::{SIGNAL_TOPICS, signals};
-use crate::{BusSink, Config, Error, Processor, TopicCatalogue};
+use crate::{BusSink, Config, Error, Processor, TopicCatalogue, TopicRows};
 
 const CLIENT_ID: &str = "feature-processor";
 const SIGNALS_CLIENT_ID: &str = "feature-processor-signals";
@@ -84,7 +84,12 @@ impl Service {
         let mut subscriber = SubscriberConfig::new(CLIENT_ID, subscription);
         subscriber.max_batch = self.config.max_batch_records;
         subscriber.max_batch_wait = Duration::from_millis(self.config.max_batch_wait_ms);
-        let processor = Processor::new(self.config, Arc::clone(&self.clock), catalogue, sink)?;
+        let shares = self.config.copy_rows_every_ms > 0;
+        let mut processor = Processor::new(self.config, Arc::clone(&self.clock), catalogue, sink)?;
+        if shares {
+            let rows = TopicRows::new(self.bus.clone(), token.clone());
+            processor = processor.with_rows(Box::new(rows));
+        }
         let router = http::router(processor.shelf(), self.clock);
         // Every process hears everything: these topics are small, and each process decides for itself.
         let (reader, heard) = signals(processor.signal_positions());

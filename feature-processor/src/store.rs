@@ -1,11 +1,14 @@
 //! The durable state of one partition.
 
 mod batch;
+mod copy;
 mod dedupe;
 mod history;
 mod observations;
 mod outbox;
 mod progress;
+pub(crate) mod restore;
+mod rows;
 mod snapshot;
 mod tables;
 
@@ -15,19 +18,24 @@ use std::sync::Arc;
 
 use marquee_runtime::bus::Outgoing;
 use marquee_schemas::{HistoryEntry, UserId};
+use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use self::batch::{Batch, GenreBook};
+use self::copy::Copied;
+pub use self::copy::RowCopy;
 use self::dedupe::Window;
 pub(crate) use self::observations::SEGMENT;
 pub use self::observations::Segment;
 use self::observations::Tail;
 pub use self::progress::Counters;
 pub(crate) use self::progress::{reason_code, reason_of};
+use self::rows::Rows;
 pub use self::snapshot::Snapshot;
 use self::tables::{EVENT_IDS, OBSERVATIONS, OUTBOX};
 use crate::shelf::Volume;
-use crate::{Catalogue, CrashPoint, Error, Faults, Judged};
+use crate::wire::corrupt;
+use crate::{Catalogue, Config, CrashPoint, Error, Faults, Judged};
 
 /// Settings of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,16 +46,29 @@ pub struct StoreOptions {
     pub observations: u64,
     /// Memory for cached pages, bytes.
     pub cache_bytes: usize,
+    /// How late an event may be whose effect depends on the order, ms.
+    pub max_lateness_ms: i64,
+    /// Whether rows are copied for the next owner of the partition ([`Store::copy`]).
+    pub copies_rows: bool,
 }
 
-impl Default for StoreOptions {
-    fn default() -> Self {
-        let config = crate::Config::default();
+impl StoreOptions {
+    /// As the service's settings have it.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
         Self {
             dedupe_window_events: config.dedupe_window_events,
             observations: config.observations_per_partition,
             cache_bytes: config.cache_bytes_per_partition,
+            max_lateness_ms: config.max_lateness_ms,
+            copies_rows: config.copy_rows_every_ms > 0,
         }
+    }
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self::of(&Config::default())
     }
 }
 
@@ -70,23 +91,35 @@ pub struct Store {
     partition: i32,
     options: StoreOptions,
     db: Arc<Database>,
-    counters: Counters,
-    book: GenreBook,
-    window: Window,
-    tail: Tail,
+    state: Remembered,
     /// Rows of the outbox below this have been published, except for their movies ...
     published: u64,
-    /// ... and with them those below this. Rows from `kept` on are still in the file.
+    /// ... and with them those below this ...
     movies_published: u64,
+    /// ... and what they touched has been copied below this. Rows from `kept` on are still in the file.
+    copied_below: u64,
     kept: u64,
     next_row: u64,
+    /// What the topic of rows holds, and whether the file says so already.
+    copied: Option<Copied>,
+    copied_is_noted: bool,
+}
+
+/// What a store keeps in memory of its last commit.
+#[derive(Debug)]
+struct Remembered {
+    counters: Counters,
+    book: GenreBook,
+    rows: Rows,
+    window: Window,
+    tail: Tail,
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
             .field("path", &self.path)
-            .field("counters", &self.counters)
+            .field("counters", &self.state.counters)
             .finish_non_exhaustive()
     }
 }
@@ -105,19 +138,45 @@ impl Store {
     /// if it is of another format or partition.
     pub fn open(folder: &Path, partition: i32, options: StoreOptions) -> Result<Self, Error> {
         let path = file_of(folder, partition);
-        match Self::load(&path, partition, options) {
+        let mut builder = Builder::new();
+        builder.set_cache_size(options.cache_bytes);
+        Self::load(builder.create(&path), path, partition, options)
+    }
+
+    /// A state that goes with the process: for a fold that only answers a question.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if there is no memory for it.
+    pub fn in_memory(partition: i32, options: StoreOptions) -> Result<Self, Error> {
+        let db = Builder::new().create_with_backend(InMemoryBackend::new());
+        Self::load(db, file_of(Path::new("memory"), partition), partition, options)
+    }
+
+    fn load(
+        db: Result<Database, redb::DatabaseError>,
+        path: PathBuf,
+        partition: i32,
+        options: StoreOptions,
+    ) -> Result<Self, Error> {
+        let read = || Self::read(db?, &path, partition, options);
+        match read() {
             Ok(Ok(store)) => Ok(store),
             Ok(Err(detail)) => Err(Error::Format { path, detail }),
             Err(error) => Err(Error::store(&path)(error)),
         }
     }
 
-    fn load(path: &Path, partition: i32, options: StoreOptions) -> Result<Result<Self, String>, redb::Error> {
-        let db = Builder::new().set_cache_size(options.cache_bytes).create(path)?;
+    fn read(
+        db: Database,
+        path: &Path,
+        partition: i32,
+        options: StoreOptions,
+    ) -> Result<Result<Self, String>, redb::Error> {
         let txn = begin(&db)?;
         if let Err(detail) = tables::migrate(&txn, partition)? {
             return Ok(Err(detail));
         }
+        tables::count_rows(&txn)?;
         txn.commit()?;
         let txn = db.begin_read()?;
         let window = Window::load(&txn.open_table(EVENT_IDS)?, options.dedupe_window_events)?;
@@ -126,24 +185,39 @@ impl Store {
         let kept = outbox.first()?.map_or(0, |(row, _)| row.value());
         let next_row = outbox.last()?.map_or(0, |(row, _)| row.value() + 1);
         let book = GenreBook::load(&txn.open_table(tables::GENRES)?)?;
-        let counters = match txn.open_table(tables::PROGRESS)?.get("")? {
+        let progress = txn.open_table(tables::PROGRESS)?;
+        let counters = match progress.get(tables::COUNTERS)? {
             Some(bytes) => Counters::decode(bytes.value())?,
             None => Counters::default(),
         };
-        drop((outbox, txn));
+        let rows = progress
+            .get(tables::ROWS)?
+            .and_then(|bytes| Rows::decode(bytes.value()))
+            .ok_or_else(|| corrupt("number of rows"))?;
+        let copied = match progress.get(tables::COPIED)? {
+            Some(bytes) => Some(Copied::decode(bytes.value())?),
+            None => None,
+        };
+        drop((outbox, progress, txn));
         Ok(Ok(Self {
             path: path.to_owned(),
             partition,
             options,
             db: Arc::new(db),
-            counters,
-            book,
-            window,
-            tail,
+            state: Remembered {
+                counters,
+                book,
+                rows,
+                window,
+                tail,
+            },
             published: kept,
             movies_published: kept,
+            copied_below: kept,
             kept,
             next_row,
+            copied,
+            copied_is_noted: true,
         }))
     }
 
@@ -156,13 +230,13 @@ impl Store {
     /// Next offset to read; `None` before the first record.
     #[must_use]
     pub fn next_offset(&self) -> Option<i64> {
-        self.counters.next_offset()
+        self.state.counters.next_offset()
     }
 
     /// Offsets and counts as of the last commit.
     #[must_use]
     pub fn counters(&self) -> &Counters {
-        &self.counters
+        &self.state.counters
     }
 
     /// Folds records of this partition, in offset order, in one durable transaction: state, event ids, counts, next
@@ -178,37 +252,40 @@ impl Store {
         now_ms: i64,
         faults: &dyn Faults,
     ) -> Result<Applied, Error> {
-        let before = self.counters.clone();
-        let mut batch = Batch::new(now_ms, &self.window, &self.tail, &self.counters, &self.book);
         let fail = || Error::store(&self.path);
+        let mut batch = Batch::new(now_ms, self.options, &self.state);
         let txn = begin(&self.db).map_err(fail())?;
         batch.fold(&txn, records, catalogue).map_err(fail())?;
         let redelivered = batch.redelivered;
-        if batch.counters == before {
+        if batch.counters == self.state.counters {
             txn.abort().map_err(|e| fail()(e.into()))?;
             return Ok(Applied {
                 redelivered,
                 ..Applied::default()
             });
         }
-        let done = batch
-            .write(&txn, self.next_row, self.options.observations)
-            .map_err(fail())?;
+        let done = batch.write(&txn, self.next_row).map_err(fail())?;
         let told = self.told();
         remove_rows(&txn, self.kept, told).map_err(fail())?;
+        if !self.copied_is_noted {
+            self.note_copied(&txn).map_err(fail())?;
+        }
         faults.pass(CrashPoint::BeforeCommit)?;
         txn.commit().map_err(|e| fail()(e.into()))?;
         self.kept = told;
+        self.copied_is_noted = true;
         self.next_row += u64::from(done.outbox);
-        self.counters = done.counters;
-        self.book = done.book;
-        self.window.accept(done.written);
-        self.tail = done.tail;
+        let before = std::mem::replace(&mut self.state.counters, done.counters);
+        self.state.book = done.book;
+        self.state.rows = done.rows;
+        self.state.window.accept(done.written);
+        self.state.tail = done.tail;
         faults.pass(CrashPoint::AfterCommit)?;
+        let now = &self.state.counters;
         Ok(Applied {
-            applied: self.counters.applied - before.applied,
-            duplicate: self.counters.duplicate - before.duplicate,
-            dead_lettered: self.counters.refused() - before.refused(),
+            applied: now.applied - before.applied,
+            duplicate: now.duplicate - before.duplicate,
+            dead_lettered: now.refused() - before.refused(),
             redelivered,
         })
     }
@@ -224,7 +301,7 @@ impl Store {
     /// Observations ever made: one per record taken in.
     #[must_use]
     pub fn observed(&self) -> u64 {
-        self.tail.observed
+        self.state.tail.observed
     }
 
     /// The observations in these segments, as far as they are kept.
@@ -237,7 +314,12 @@ impl Store {
 
     /// Rows of the outbox below this have nothing left to say.
     fn told(&self) -> u64 {
-        self.published.min(self.movies_published)
+        let told = self.published.min(self.movies_published);
+        if self.options.copies_rows {
+            told.min(self.copied_below)
+        } else {
+            told
+        }
     }
 
     /// Whether something is still to be published; `movies` says whether movies' records count, too.
@@ -279,6 +361,7 @@ impl Store {
             if self.kept < self.told() {
                 let txn = begin(&self.db)?;
                 remove_rows(&txn, self.kept, self.told())?;
+                self.note_copied(&txn)?;
                 txn.commit()?;
             }
             Ok(())

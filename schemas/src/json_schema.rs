@@ -3,8 +3,8 @@
 use schemars::Schema;
 
 use crate::{
-    Alert, DeadLetter, FeatureRecord, Interaction, ModelCommand, ModelEvent, Movie, QualityMetric,
-    RequestLog, RetrainEvent, Topic, TriggerDecision,
+    Alert, DeadLetter, FeatureRecord, FeatureRow, Interaction, ModelCommand, ModelEvent, Movie,
+    QualityMetric, RequestLog, RetrainEvent, Topic, TriggerDecision,
 };
 
 /// The JSON Schema (2020-12) of a topic's records.
@@ -14,6 +14,7 @@ pub fn of(topic: Topic) -> Schema {
         Topic::Interactions => schemars::schema_for!(Interaction),
         Topic::Movies => schemars::schema_for!(Movie),
         Topic::Features => schemars::schema_for!(FeatureRecord),
+        Topic::FeatureRows => schemars::schema_for!(FeatureRow),
         Topic::RetrainEvents => schemars::schema_for!(RetrainEvent),
         Topic::TriggerDecisions => schemars::schema_for!(TriggerDecision),
         Topic::ModelEvents => schemars::schema_for!(ModelEvent),

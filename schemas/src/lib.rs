@@ -8,6 +8,7 @@ mod alert;
 pub mod arrow;
 mod codec;
 mod dead_letter;
+mod feature_row;
 mod features;
 mod ids;
 mod interaction;
@@ -24,6 +25,7 @@ mod trigger_decision;
 pub use alert::{Alert, Severity};
 pub use codec::{DecodeError, Record, SchemaVersion, decode, encode};
 pub use dead_letter::{Bytes64, DeadLetter, Reason};
+pub use feature_row::FeatureRow;
 pub use features::{
     FeatureKey, FeatureRecord, HISTORY_CHUNK_LEN, HistoryChunk, HistoryEntry, MovieFeatures, UserFeatures,
 };

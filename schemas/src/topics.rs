@@ -33,6 +33,9 @@ pub enum Topic {
     Movies,
     /// The feature store's changelog; partition n describes partition n of `interactions`.
     Features,
+    /// The feature store's rows for the next owner of a partition; partition n holds those of partition n of
+    /// `interactions`.
+    FeatureRows,
     /// Requests for a new model.
     RetrainEvents,
     /// Why a new model was asked for, or was not.
@@ -52,10 +55,11 @@ pub enum Topic {
 }
 
 /// Every topic.
-pub const ALL_TOPICS: [Topic; 11] = [
+pub const ALL_TOPICS: [Topic; 12] = [
     Topic::Interactions,
     Topic::Movies,
     Topic::Features,
+    Topic::FeatureRows,
     Topic::RetrainEvents,
     Topic::TriggerDecisions,
     Topic::ModelEvents,
@@ -77,6 +81,7 @@ impl Topic {
             Self::Interactions => "interactions",
             Self::Movies => "movies",
             Self::Features => "features",
+            Self::FeatureRows => "feature-rows",
             Self::RetrainEvents => "retrain-events",
             Self::TriggerDecisions => "trigger-decisions",
             Self::ModelEvents => "model-events",
@@ -95,7 +100,7 @@ impl Topic {
         let (partitions, cleanup) = match self {
             Self::Interactions => (4, CleanupPolicy::Delete(None)),
             Self::Movies => (1, CleanupPolicy::Compact),
-            Self::Features => (4, CleanupPolicy::Compact),
+            Self::Features | Self::FeatureRows => (4, CleanupPolicy::Compact),
             Self::RetrainEvents | Self::ModelEvents | Self::ModelCommands => (1, CleanupPolicy::Delete(None)),
             Self::RequestLogs => (2, CleanupPolicy::Delete(Some(7 * DAY_MS))),
             Self::TriggerDecisions | Self::QualityMetrics | Self::DeadLetters | Self::Alerts => {
@@ -128,9 +133,8 @@ mod tests {
 
     #[test]
     fn features_mirror_the_partitions_of_interactions() {
-        assert_eq!(
-            Topic::Features.spec().partitions,
-            Topic::Interactions.spec().partitions
-        );
+        for topic in [Topic::Features, Topic::FeatureRows] {
+            assert_eq!(topic.spec().partitions, Topic::Interactions.spec().partitions);
+        }
     }
 }

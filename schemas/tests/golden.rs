@@ -149,6 +149,19 @@ fn features_keep_their_bytes() {
 }
 
 #[test]
+fn rows_of_the_feature_store_keep_their_bytes() {
+    check(
+        "feature-row",
+        &FeatureRow {
+            schema_version: SchemaVersion,
+            row: "u/7".into(),
+            next_offset: Offset(1_000),
+            bytes: Bytes64(vec![1, 2, 3]),
+        },
+    );
+}
+
+#[test]
 fn retrain_and_model_events_keep_their_bytes() {
     check(
         "retrain-event",

@@ -4,15 +4,12 @@ use std::sync::Arc;
 
 use marquee_schemas::{Interaction, Kind, MovieId, SchemaVersion, UserFeatures, UserId};
 
-use super::decay;
+use super::{SESSION_GAP_MS, decay};
 use crate::wire::{Reader, Writer, corrupt, kind_code};
 
 /// A genre's number in the dictionary of its partition's store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Genre(pub u32);
-
-/// A gap of more than this begins a new session, ms.
-const SESSION_GAP_MS: i64 = 30 * 60 * 1000;
 
 /// Half-life of the genre affinity, days of event time.
 const AFFINITY_HALF_LIFE_DAYS: f64 = 30.0;
@@ -22,7 +19,7 @@ const AFFINITY_HALF_LIFE_DAYS: f64 = 30.0;
 const MAX_WATCHLIST: usize = 10_000;
 
 /// Version of the stored bytes. A new layout gets a new number and [`UserState::decode`] an arm that reads the old.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// How much an event says about its movie's genres: a rating `(stars - 2.5) / 2.5`, so that 5 stars weigh as much as
 /// a like; a view half of one, a click a quarter; a dislike the opposite of a like; other kinds nothing.
@@ -56,13 +53,29 @@ pub struct UserState {
     first_seen_ms: i64,
     pub(crate) last_seen_ms: i64,
     source_offset: i64,
+    /// The movie of the newest history entry that was not late, and its time; not in the changelog.
+    latest: Option<(MovieId, i64)>,
 }
 
 impl UserState {
     /// Whether an event of this time would be late.
     #[must_use]
     pub fn is_late(&self, timestamp_ms: i64) -> bool {
-        self.seq > 0 && timestamp_ms < self.last_seen_ms
+        self.is_behind(timestamp_ms, 0)
+    }
+
+    /// Whether an event of this time would be late by more than `allowed_ms`.
+    #[must_use]
+    pub fn is_behind(&self, timestamp_ms: i64, allowed_ms: i64) -> bool {
+        self.seq > 0 && timestamp_ms < self.last_seen_ms.saturating_sub(allowed_ms)
+    }
+
+    /// The movie from which an event about `movie` at this time, not yet applied, would be a transition.
+    #[must_use]
+    pub fn comes_from(&self, movie: MovieId, timestamp_ms: i64) -> Option<MovieId> {
+        let (from, at_ms) = self.latest.filter(|_| !self.is_late(timestamp_ms))?;
+        let within = timestamp_ms.saturating_sub(at_ms) <= SESSION_GAP_MS;
+        (from != movie && within).then_some(from)
     }
 
     /// Event time since the first event, ms; zero for the first and for those before it.
@@ -78,6 +91,12 @@ impl UserState {
     /// Folds one event, read at `offset`, about a movie of these genres.
     pub fn apply(&mut self, event: &Interaction, offset: i64, genres: &[Genre]) {
         let now = event.timestamp;
+        if event.kind.is_history()
+            && !self.is_late(now)
+            && let Some(movie) = event.movie_id
+        {
+            self.latest = Some((movie, now));
+        }
         if self.seq == 0 {
             self.first_seen_ms = now;
             self.last_seen_ms = now;
@@ -197,18 +216,24 @@ impl UserState {
         writer.i64(self.first_seen_ms);
         writer.i64(self.last_seen_ms);
         writer.i64(self.source_offset);
+        writer.u8(u8::from(self.latest.is_some()));
+        if let Some((movie, at_ms)) = self.latest {
+            writer.count(u64::from(movie.0));
+            writer.i64(at_ms);
+        }
         writer.0
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, redb::Error> {
         match Reader::new(bytes) {
-            Some((VERSION, mut reader)) => Self::decode_v1(&mut reader),
+            // Version 1 did not know the latest movie.
+            Some((version @ 1..=VERSION, mut reader)) => Self::read(&mut reader, version > 1),
             _ => None,
         }
         .ok_or_else(|| corrupt("user"))
     }
 
-    fn decode_v1(reader: &mut Reader<'_>) -> Option<Self> {
+    fn read(reader: &mut Reader<'_>, since_v2: bool) -> Option<Self> {
         let seq = reader.count()?;
         let history_len = reader.count()?;
         let mut counts = [0; Kind::ALL.len()];
@@ -241,6 +266,11 @@ impl UserState {
             first_seen_ms: reader.i64()?,
             last_seen_ms: reader.i64()?,
             source_offset: reader.i64()?,
+            latest: if since_v2 && reader.u8()? != 0 {
+                Some((MovieId(u32::try_from(reader.count()?).ok()?), reader.i64()?))
+            } else {
+                None
+            },
         };
         reader.end()?;
         Some(state)
@@ -327,6 +357,35 @@ mod tests {
         let features = fold(&[chosen.clone(), event(Kind::Impression, 1, None, 6), chosen]);
         assert_eq!(features.preferred_genres, ["Film-Noir"]);
         assert_eq!(features.history_len, 0);
+    }
+
+    #[test]
+    fn a_transition_leads_from_the_movie_before_within_a_session_and_not_to_or_from_a_late_event() {
+        let at = |movie, timestamp| event(Kind::View, movie, None, timestamp);
+        let mut state = UserState::default();
+        assert_eq!(state.comes_from(MovieId(1), DAY), None);
+        state.apply(&at(1, DAY), 0, &[]);
+        assert_eq!(state.comes_from(MovieId(1), DAY), None, "the same movie");
+        assert_eq!(state.comes_from(MovieId(2), DAY + 30 * MINUTE), Some(MovieId(1)));
+        assert_eq!(state.comes_from(MovieId(2), DAY + 31 * MINUTE), None);
+        assert_eq!(state.comes_from(MovieId(2), DAY - 1), None);
+        state.apply(&at(2, DAY - 1), 1, &[]);
+        let mut shown = at(3, DAY + 1);
+        shown.kind = Kind::Impression;
+        state.apply(&shown, 2, &[]);
+        assert_eq!(state.comes_from(MovieId(4), DAY + 2), Some(MovieId(1)));
+        assert_eq!(UserState::decode(&state.encode()).unwrap(), state);
+    }
+
+    #[test]
+    fn a_state_of_the_first_version_is_read() {
+        let mut state = UserState::default();
+        state.apply(&event(Kind::Rating, 1, Some(4.0), 5), 0, &[Genre(3)]);
+        let bytes = state.encode();
+        state.latest = None;
+        // A flag, the movie in one byte, and its time.
+        let old = [&[1], &bytes[1..bytes.len() - 10]].concat();
+        assert_eq!(UserState::decode(&old).unwrap(), state);
     }
 
     #[test]

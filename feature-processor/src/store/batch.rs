@@ -4,17 +4,24 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use marquee_schemas::{FeatureKey, HISTORY_CHUNK_LEN, Interaction, MovieId, Reason, Record, UserId, encode};
+use marquee_schemas::{
+    FeatureKey, HISTORY_CHUNK_LEN, Interaction, Kind, MovieId, Reason, Record, UserId, encode,
+};
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use super::dedupe::{Fresh, Window, Written, hashed};
+use super::dedupe::{Fresh, Written, hashed};
 use super::history::{ChunkBytes, chunk_of};
 use super::observations::{FORGOTTEN, Tail};
 use super::outbox::Row;
 use super::progress::Counters;
-use super::tables::{EVENT_IDS, GENRES, HISTORY, MOVIES, OBSERVATIONS, OUTBOX, PROGRESS, USERS};
+use super::rows::{RowKey, Rows};
+use super::tables::{
+    COUNTERS, EVENT_IDS, GENRES, GLOBAL, HISTORY, MOVIES, OBSERVATIONS, OUTBOX, PROGRESS, ROWS, TRANSITIONS,
+    USERS,
+};
+use super::{Remembered, StoreOptions};
 use crate::drift::{Fate, Observation, half_stars};
-use crate::{Catalogue, Genre, Judged, MovieState, Refusal, UserState, Verdict};
+use crate::{Catalogue, Genre, GlobalState, Judged, MovieState, Refusal, TransitionRow, UserState, Verdict};
 
 /// The names of genres by number. Numbers are given in the order of first use, so they follow from the log.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +58,14 @@ struct UserWork {
     chunks: Vec<(u32, ChunkBytes)>,
 }
 
+/// What a batch reads from.
+struct Tables<'t> {
+    users: Table<'t, u64, &'static [u8]>,
+    history: Table<'t, (u64, u32), &'static [u8]>,
+    movies: Table<'t, u32, &'static [u8]>,
+    transitions: Table<'t, u32, &'static [u8]>,
+}
+
 #[derive(Debug)]
 struct MovieWork {
     state: MovieState,
@@ -61,18 +76,19 @@ struct MovieWork {
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
     now_ms: i64,
-    window: &'a Window,
-    tail: &'a Tail,
+    options: StoreOptions,
+    before: &'a Remembered,
     observations: Vec<(i64, Observation)>,
     pub(super) counters: Counters,
     book: GenreBook,
-    genres_before: usize,
-    applied_before: u64,
+    rows: Rows,
     fresh: Fresh,
     users: HashMap<UserId, UserWork>,
     /// Users to forget; what this batch holds of them came after.
     forgotten: BTreeSet<UserId>,
     movies: HashMap<MovieId, MovieWork>,
+    transitions: HashMap<MovieId, TransitionRow>,
+    global: GlobalState,
     letters: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) redelivered: u64,
 }
@@ -82,6 +98,7 @@ pub(super) struct Batch<'a> {
 pub(super) struct Done {
     pub(super) counters: Counters,
     pub(super) book: GenreBook,
+    pub(super) rows: Rows,
     pub(super) written: Written,
     pub(super) tail: Tail,
     /// Whether the batch left a row in the outbox.
@@ -89,26 +106,21 @@ pub(super) struct Done {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(
-        now_ms: i64,
-        window: &'a Window,
-        tail: &'a Tail,
-        counters: &Counters,
-        book: &GenreBook,
-    ) -> Self {
+    pub(super) fn new(now_ms: i64, options: StoreOptions, before: &'a Remembered) -> Self {
         Self {
             now_ms,
-            window,
-            tail,
+            options,
+            before,
             observations: Vec::new(),
-            counters: counters.clone(),
-            book: book.clone(),
-            genres_before: book.names.len(),
-            applied_before: counters.applied,
+            counters: before.counters.clone(),
+            book: before.book.clone(),
+            rows: before.rows,
             fresh: Fresh::default(),
             users: HashMap::new(),
             forgotten: BTreeSet::new(),
             movies: HashMap::new(),
+            transitions: HashMap::new(),
+            global: GlobalState::default(),
             letters: Vec::new(),
             redelivered: 0,
         }
@@ -121,9 +133,15 @@ impl<'a> Batch<'a> {
         records: &[Judged],
         catalogue: &dyn Catalogue,
     ) -> Result<(), redb::Error> {
-        let users = txn.open_table(USERS)?;
-        let history = txn.open_table(HISTORY)?;
-        let movies = txn.open_table(MOVIES)?;
+        let tables = Tables {
+            users: txn.open_table(USERS)?,
+            history: txn.open_table(HISTORY)?,
+            movies: txn.open_table(MOVIES)?,
+            transitions: txn.open_table(TRANSITIONS)?,
+        };
+        if let Some(bytes) = txn.open_table(GLOBAL)?.get("")? {
+            self.global = GlobalState::decode(bytes.value())?;
+        }
         for judged in records {
             let offset = judged.record.offset;
             if self.counters.next_offset().is_some_and(|next| offset < next) {
@@ -134,7 +152,7 @@ impl<'a> Batch<'a> {
             let event = match &judged.verdict {
                 Verdict::Valid(event) => event,
                 Verdict::Erasure(user) => {
-                    self.forget(*user, judged, &users)?;
+                    self.forget(*user, judged, &tables)?;
                     continue;
                 }
                 Verdict::Refused(refusal) => {
@@ -143,7 +161,11 @@ impl<'a> Batch<'a> {
                 }
             };
             let id = hashed(&event.event_id);
-            if self.window.is_repeat(&self.fresh, id, self.counters.applied) {
+            if self
+                .before
+                .window
+                .is_repeat(&self.fresh, id, self.counters.applied)
+            {
                 self.counters.duplicate += 1;
                 self.observe(judged, Fate::Duplicate);
                 continue;
@@ -158,9 +180,18 @@ impl<'a> Batch<'a> {
                     }
                 },
             };
+            if is_ordered(event.kind) {
+                let allowed_ms = self.options.max_lateness_ms;
+                let known = &self.user(event.user_id, &tables)?.state;
+                if known.is_behind(event.timestamp, allowed_ms) {
+                    let refusal = too_late(event, known.last_seen_ms);
+                    self.refuse(judged, &refusal);
+                    continue;
+                }
+            }
             self.fresh.insert(id, self.counters.applied);
             self.counters.applied += 1;
-            self.apply(event, offset, about, &users, &history, &movies)?;
+            self.apply(event, offset, about, &tables)?;
         }
         Ok(())
     }
@@ -175,16 +206,11 @@ impl<'a> Batch<'a> {
         self.observations.push((judged.record.offset, observation));
     }
 
-    fn forget(
-        &mut self,
-        user: UserId,
-        judged: &Judged,
-        users: &Table<'_, u64, &'static [u8]>,
-    ) -> Result<(), redb::Error> {
+    fn forget(&mut self, user: UserId, judged: &Judged, tables: &Tables<'_>) -> Result<(), redb::Error> {
         let history = match self.users.remove(&user) {
             Some(work) => work.state.history_len,
             None if self.forgotten.contains(&user) => 0,
-            None => match users.get(user.0)? {
+            None => match tables.users.get(user.0)? {
                 Some(bytes) => UserState::decode(bytes.value())?.history_len,
                 None => 0,
             },
@@ -210,39 +236,41 @@ impl<'a> Batch<'a> {
         self.letters.push((letter.key(), encode(&letter)));
     }
 
+    fn user(&mut self, user: UserId, tables: &Tables<'_>) -> Result<&mut UserWork, redb::Error> {
+        Ok(match self.users.entry(user) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(UserWork {
+                state: match tables.users.get(user.0)? {
+                    Some(bytes) if !self.forgotten.contains(&user) => UserState::decode(bytes.value())?,
+                    _ => UserState::default(),
+                },
+                chunks: Vec::new(),
+            }),
+        })
+    }
+
     fn apply(
         &mut self,
         event: &Interaction,
         offset: i64,
         about: Option<(MovieId, &[Arc<str>])>,
-        users: &Table<'_, u64, &'static [u8]>,
-        history: &Table<'_, (u64, u32), &'static [u8]>,
-        movies: &Table<'_, u32, &'static [u8]>,
+        tables: &Tables<'_>,
     ) -> Result<(), redb::Error> {
-        let user = match self.users.entry(event.user_id) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(vacant) => vacant.insert(UserWork {
-                state: match users.get(event.user_id.0)? {
-                    Some(bytes) if !self.forgotten.contains(&event.user_id) => {
-                        UserState::decode(bytes.value())?
-                    }
-                    _ => UserState::default(),
-                },
-                chunks: Vec::new(),
-            }),
-        };
         self.counters.newest_ms = self.counters.newest_ms.max(event.timestamp);
+        self.global.apply(event);
+        let user = self.user(event.user_id, tables)?;
         let observation = observe(event, &user.state);
-        self.counters.late += u64::from(observation.late);
-        self.observations.push((offset, observation));
         let Some((movie, genres)) = about.filter(|_| event.kind.is_history()) else {
             user.state.apply(event, offset, &[]);
+            self.note(offset, observation);
             return Ok(());
         };
+        let from = user.state.comes_from(movie, event.timestamp);
+        self.note(offset, observation);
         let work = match self.movies.entry(movie) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) => vacant.insert(MovieWork {
-                state: match movies.get(movie.0)? {
+                state: match tables.movies.get(movie.0)? {
                     Some(bytes) => MovieState::decode(bytes.value())?,
                     None => MovieState::default(),
                 },
@@ -250,84 +278,166 @@ impl<'a> Batch<'a> {
             }),
         };
         work.state.apply(event);
-        user.state.apply(event, offset, &work.genres);
-        self.counters.history += 1;
-        self.counters.history_users += u64::from(user.state.history_len == 1);
-        user.append(event, movie, history)
+        if let Some(from) = from {
+            let row = match self.transitions.entry(from) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(vacant) => vacant.insert(match tables.transitions.get(from.0)? {
+                    Some(bytes) => TransitionRow::decode(bytes.value())?,
+                    None => TransitionRow::default(),
+                }),
+            };
+            row.add(movie, event.timestamp);
+        }
+        if let Some(user) = self.users.get_mut(&event.user_id) {
+            user.state.apply(event, offset, &work.genres);
+            self.counters.history += 1;
+            self.counters.history_users += u64::from(user.state.history_len == 1);
+            user.append(event, movie, &tables.history)?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, offset: i64, observation: Observation) {
+        self.counters.late += u64::from(observation.late);
+        self.observations.push((offset, observation));
     }
 
     /// Writes everything into `txn`, which is not yet committed.
-    pub(super) fn write(
-        self,
-        txn: &WriteTransaction,
-        outbox_row: u64,
-        keep_observations: u64,
-    ) -> Result<Done, redb::Error> {
+    pub(super) fn write(self, txn: &WriteTransaction, outbox_row: u64) -> Result<Done, redb::Error> {
+        let mut rows = self.rows;
         let mut keys = Vec::with_capacity(2 * self.users.len() + self.movies.len());
         // Sorted, so that neighbours in the tree are written together.
-        let mut users: Vec<_> = self.users.into_iter().collect();
-        users.sort_unstable_by_key(|&(user, _)| user);
-        let mut movies: Vec<_> = self.movies.into_iter().collect();
-        movies.sort_unstable_by_key(|&(movie, _)| movie);
+        let users = sorted(self.users);
+        let movies = sorted(self.movies);
+        let transitions = sorted(self.transitions);
 
-        let mut tail = self.tail.clone();
+        let mut tail = self.before.tail.clone();
         for &user in &self.forgotten {
-            txn.open_table(USERS)?.remove(user.0)?;
+            if let Some(bytes) = txn.open_table(USERS)?.remove(user.0)? {
+                rows.remove(RowKey::User(user.0), bytes.value());
+            }
             keys.push(FeatureKey::User(user));
             let mut chunks = txn.open_table(HISTORY)?;
             for row in chunks.extract_from_if((user.0, 0)..=(user.0, u32::MAX), |_, _| true)? {
-                keys.push(FeatureKey::History(user, row?.0.value().1));
+                let (key, bytes) = row?;
+                let chunk = key.value().1;
+                rows.remove(RowKey::History(user.0, chunk), bytes.value());
+                keys.push(FeatureKey::History(user, chunk));
             }
             tail.forget(&mut txn.open_table(OBSERVATIONS)?, user.0)?;
         }
         let mut table = txn.open_table(USERS)?;
         for (user, work) in &users {
-            table.insert(user.0, work.state.encode().as_slice())?;
-            keys.push(FeatureKey::User(*user));
+            // Only looked at, and unknown before.
+            if work.state.seq > 0 {
+                put(
+                    &mut rows,
+                    &mut table,
+                    RowKey::User(user.0),
+                    user.0,
+                    &work.state.encode(),
+                )?;
+                keys.push(FeatureKey::User(*user));
+            }
         }
         let mut table = txn.open_table(HISTORY)?;
         for (user, work) in &users {
             for (chunk, bytes) in &work.chunks {
-                table.insert((user.0, *chunk), bytes.as_bytes())?;
+                let key = RowKey::History(user.0, *chunk);
+                put(&mut rows, &mut table, key, (user.0, *chunk), bytes.as_bytes())?;
                 keys.push(FeatureKey::History(*user, *chunk));
             }
         }
         let mut table = txn.open_table(MOVIES)?;
         for (movie, work) in &movies {
-            table.insert(movie.0, work.state.encode().as_slice())?;
+            put(
+                &mut rows,
+                &mut table,
+                RowKey::Movie(movie.0),
+                movie.0,
+                &work.state.encode(),
+            )?;
             keys.push(FeatureKey::Movie(*movie));
         }
-        let mut table = txn.open_table(GENRES)?;
-        for (number, name) in (0..).zip(&self.book.names).skip(self.genres_before) {
-            table.insert(number, &**name)?;
+        let mut table = txn.open_table(TRANSITIONS)?;
+        for (movie, row) in &transitions {
+            put(
+                &mut rows,
+                &mut table,
+                RowKey::Transitions(movie.0),
+                movie.0,
+                &row.encode(),
+            )?;
         }
-        let written = self
-            .window
-            .write(&mut txn.open_table(EVENT_IDS)?, self.fresh, self.applied_before)?;
+        put(
+            &mut rows,
+            &mut txn.open_table(GLOBAL)?,
+            RowKey::Global,
+            "",
+            &self.global.encode(),
+        )?;
+        let mut table = txn.open_table(GENRES)?;
+        for (number, name) in (0..).zip(&self.book.names).skip(self.before.book.names.len()) {
+            table.insert(number, &**name)?;
+            rows.add(RowKey::Genre(number), name.as_bytes());
+        }
+        let written = self.before.window.write(
+            &mut txn.open_table(EVENT_IDS)?,
+            self.fresh,
+            self.before.counters.applied,
+        )?;
         let tail = tail.write(
             &mut txn.open_table(OBSERVATIONS)?,
             &self.observations,
-            keep_observations,
+            self.options.observations,
         )?;
         let row = Row {
             keys,
             letters: self.letters,
+            transitions: if self.options.copies_rows {
+                transitions.iter().map(|&(movie, _)| movie).collect()
+            } else {
+                Vec::new()
+            },
         };
         let outbox = row != Row::default();
         if outbox {
             txn.open_table(OUTBOX)?
                 .insert(outbox_row, row.encode().as_slice())?;
         }
-        txn.open_table(PROGRESS)?
-            .insert("", self.counters.encode().as_slice())?;
+        let mut progress = txn.open_table(PROGRESS)?;
+        progress.insert(COUNTERS, self.counters.encode().as_slice())?;
+        progress.insert(ROWS, rows.encode().as_slice())?;
         Ok(Done {
             counters: self.counters,
             book: self.book,
+            rows,
             written,
             tail,
             outbox,
         })
     }
+}
+
+fn sorted<K: Ord + Copy, V>(work: HashMap<K, V>) -> Vec<(K, V)> {
+    let mut work: Vec<_> = work.into_iter().collect();
+    work.sort_unstable_by_key(|&(key, _)| key);
+    work
+}
+
+/// Writes a row and keeps the checksum up to date.
+fn put<'k, K: redb::Key>(
+    rows: &mut Rows,
+    table: &mut Table<'_, K, &'static [u8]>,
+    name: RowKey,
+    key: K::SelfType<'k>,
+    bytes: &[u8],
+) -> Result<(), redb::Error> {
+    if let Some(old) = table.insert(key, bytes)? {
+        rows.remove(name, old.value());
+    }
+    rows.add(name, bytes);
+    Ok(())
 }
 
 impl UserWork {
@@ -369,6 +479,24 @@ fn observe(event: &Interaction, user: &UserState) -> Observation {
         late: user.is_late(event.timestamp),
         tenure_ms: user.tenure_ms(event.timestamp),
         timestamp_ms: event.timestamp,
+    }
+}
+
+/// Whether an event's effect is to replace what came before it.
+fn is_ordered(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::WatchlistAdd | Kind::WatchlistRemove | Kind::Preference
+    )
+}
+
+fn too_late(event: &Interaction, newest_ms: i64) -> Refusal {
+    Refusal {
+        reason: Reason::TooLate,
+        detail: format!(
+            "{} ms older than the newest event of its user, and it would undo what came since",
+            newest_ms.saturating_sub(event.timestamp)
+        ),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::wire::corrupt;
 const VERSION: u8 = 1;
 
 /// Ids per row.
-const SEGMENT: u64 = 128;
+pub(super) const SEGMENT: u64 = 128;
 
 /// Bytes of a stored id.
 const ID_BYTES: usize = 16;
@@ -194,6 +194,11 @@ pub(super) fn stored_ids(
         }
     }
     Ok(ids)
+}
+
+/// Number of ids in a stored segment, if it is one.
+pub(super) fn segment_len(bytes: &[u8]) -> Option<u64> {
+    parse(bytes).ok().map(|ids| ids.len() as u64)
 }
 
 fn format(ids: &[u128]) -> Vec<u8> {

@@ -150,6 +150,18 @@ pub(super) fn read(
         .collect()
 }
 
+/// Number of observations in a stored segment, if it is one.
+pub(super) fn segment_len(bytes: &[u8]) -> Option<u64> {
+    decode(0, bytes)
+        .ok()
+        .map(|segment| segment.observations.len() as u64)
+}
+
+/// Observations ever made, as the segments tell.
+pub(super) fn observed(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<u64, redb::Error> {
+    Tail::load(table).map(|tail| tail.observed)
+}
+
 fn decode(number: u64, bytes: &[u8]) -> Result<Segment, redb::Error> {
     let parse = || {
         let (version, mut reader) = Reader::new(bytes)?;

@@ -9,13 +9,15 @@ use marquee_schemas::{FeatureKey, MovieId, Topic, UserId};
 
 use crate::wire::{Reader, Writer, corrupt};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One row of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Row {
     /// Changelog keys touched.
     pub(super) keys: Vec<FeatureKey>,
+    /// Movies whose transitions were touched; they are not in the changelog, but among the rows for the next owner.
+    pub(super) transitions: Vec<MovieId>,
     /// Dead letters: key and value.
     pub(super) letters: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -46,18 +48,23 @@ impl Row {
             writer.bytes(key);
             writer.bytes(value);
         }
+        writer.len(self.transitions.len());
+        for movie in &self.transitions {
+            writer.count(u64::from(movie.0));
+        }
         writer.0
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, redb::Error> {
         match Reader::new(bytes) {
-            Some((VERSION, mut reader)) => Self::decode_v1(&mut reader),
+            // Version 1 had no transitions.
+            Some((version @ 1..=VERSION, mut reader)) => Self::read(&mut reader, version > 1),
             _ => None,
         }
         .ok_or_else(|| corrupt("outbox row"))
     }
 
-    fn decode_v1(reader: &mut Reader<'_>) -> Option<Self> {
+    fn read(reader: &mut Reader<'_>, since_v2: bool) -> Option<Self> {
         let small = |value: u64| u32::try_from(value).ok();
         let mut row = Self::default();
         for _ in 0..reader.len(2)? {
@@ -71,6 +78,11 @@ impl Row {
         for _ in 0..reader.len(2)? {
             row.letters
                 .push((reader.bytes()?.to_vec(), reader.bytes()?.to_vec()));
+        }
+        if since_v2 {
+            for _ in 0..reader.len(1)? {
+                row.transitions.push(MovieId(small(reader.count()?)?));
+            }
         }
         reader.end()?;
         Some(row)
@@ -99,6 +111,7 @@ mod tests {
                 FeatureKey::History(UserId(7), 3),
                 FeatureKey::Movie(MovieId(u32::MAX)),
             ],
+            transitions: vec![MovieId(5)],
             letters: vec![(b"k".to_vec(), vec![0; 300])],
         };
         let bytes = row.encode();
@@ -106,5 +119,11 @@ mod tests {
         for end in 0..bytes.len() {
             assert!(Row::decode(&bytes[..end]).is_err());
         }
+        let old = [&[1], &bytes[1..bytes.len() - 2]].concat();
+        let without = Row {
+            transitions: vec![],
+            ..row
+        };
+        assert_eq!(Row::decode(&old).unwrap(), without);
     }
 }

@@ -1,5 +1,6 @@
 //! Reading the state as of one commit.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use marquee_schemas::{
 };
 use redb::{
     Database, DatabaseError, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase,
-    ReadableTable,
+    ReadableTable, TableError,
 };
 use sha2::{Digest, Sha256};
 
@@ -18,9 +19,11 @@ use super::batch::GenreBook;
 use super::observations::{self, Segment};
 use super::outbox::{Row, letter};
 use super::progress::Counters;
-use super::tables::{EVENT_IDS, GENRES, HISTORY, MOVIES, OBSERVATIONS, OUTBOX, PROGRESS, USERS};
+use super::tables::{
+    COUNTERS, EVENT_IDS, GENRES, GLOBAL, HISTORY, MOVIES, OBSERVATIONS, OUTBOX, PROGRESS, TRANSITIONS, USERS,
+};
 use super::{dedupe, history};
-use crate::{Error, MovieState, UserState};
+use crate::{Error, GlobalState, MovieState, TransitionRow, UserState};
 
 /// One partition's state as of one commit; later commits do not change it.
 pub struct Snapshot {
@@ -31,9 +34,18 @@ pub struct Snapshot {
     users: ReadOnlyTable<u64, &'static [u8]>,
     history: ReadOnlyTable<(u64, u32), &'static [u8]>,
     movies: ReadOnlyTable<u32, &'static [u8]>,
-    txn: ReadTransaction,
+    pub(super) txn: ReadTransaction,
     /// Dropped last: a transaction ends with its database.
     keep: Option<ReadOnlyDatabase>,
+}
+
+/// A table, unless the file is older than it.
+fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
+    match opened {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -51,12 +63,12 @@ impl Snapshot {
         Self::read(db, path, partition).map_err(Error::store(path))
     }
 
-    fn read(db: &impl ReadableDatabase, path: &Path, partition: i32) -> Result<Self, redb::Error> {
+    pub(super) fn read(db: &impl ReadableDatabase, path: &Path, partition: i32) -> Result<Self, redb::Error> {
         let txn = db.begin_read()?;
         Ok(Self {
             path: path.to_owned(),
             partition,
-            counters: match txn.open_table(PROGRESS)?.get("")? {
+            counters: match txn.open_table(PROGRESS)?.get(COUNTERS)? {
                 Some(bytes) => Counters::decode(bytes.value())?,
                 None => Counters::default(),
             },
@@ -135,6 +147,56 @@ impl Snapshot {
         read().map_err(Error::store(&self.path))
     }
 
+    /// What came after a movie; empty for one after which nothing came.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn transitions(&self, movie: MovieId) -> Result<TransitionRow, Error> {
+        let read = || -> Result<_, redb::Error> {
+            let table = existing(self.txn.open_table(TRANSITIONS))?;
+            match table.map(|table| table.get(movie.0)).transpose()?.flatten() {
+                Some(bytes) => TransitionRow::decode(bytes.value()),
+                None => Ok(TransitionRow::default()),
+            }
+        };
+        read().map_err(Error::store(&self.path))
+    }
+
+    /// What all users of the partition together do.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn global(&self) -> Result<GlobalState, Error> {
+        let read = || -> Result<_, redb::Error> {
+            let table = existing(self.txn.open_table(GLOBAL))?;
+            match table.map(|table| table.get("")).transpose()?.flatten() {
+                Some(bytes) => GlobalState::decode(bytes.value()),
+                None => Ok(GlobalState::default()),
+            }
+        };
+        read().map_err(Error::store(&self.path))
+    }
+
+    /// Observations ever made.
+    pub(super) fn observed(&self) -> Result<u64, redb::Error> {
+        observations::observed(&self.txn.open_table(OBSERVATIONS)?)
+    }
+
+    /// What the outbox names from its row `from` on, each once: keys of the changelog, and movies whose transitions
+    /// were touched.
+    pub(super) fn touched(
+        &self,
+        from: u64,
+    ) -> Result<(BTreeSet<FeatureKey>, BTreeSet<MovieId>), redb::Error> {
+        let (mut keys, mut movies) = (BTreeSet::new(), BTreeSet::new());
+        for row in self.txn.open_table(OUTBOX)?.range(from..)? {
+            let row = Row::decode(row?.1.value())?;
+            keys.extend(row.keys);
+            movies.extend(row.transitions);
+        }
+        Ok((keys, movies))
+    }
+
     /// Every user known to this partition, ascending.
     ///
     /// # Errors
@@ -159,9 +221,9 @@ impl Snapshot {
         read().map_err(Error::store(&self.path))
     }
 
-    /// A SHA-256 over the logical state, in hexadecimal: users, histories and movies as their changelog records,
-    /// offsets and counts, the observations kept, and the window of event ids of the given size. Not covered: the outbox, and how the file
-    /// happens to be laid out. Two folds of the same log, with the same catalogue and window, have the same hash
+    /// A SHA-256 over the logical state, in hexadecimal: users, histories and movies as their changelog records and as
+    /// they are stored, transitions, histograms, offsets and counts, the observations kept, and the window of event ids
+    /// of the given size. Not covered: the outbox, and how the file happens to be laid out. Two folds of the same log, with the same catalogue and window, have the same hash
     /// however the log was cut into batches and however often it was interrupted.
     ///
     /// # Errors
@@ -182,6 +244,7 @@ impl Snapshot {
             let (user, bytes) = row?;
             let features = UserState::decode(bytes.value())?.features(UserId(user.value()), &self.book.names);
             section("user", &encode(&FeatureRecord::User(features)));
+            section("user state", bytes.value());
         }
         for row in self.history.iter()? {
             let (key, bytes) = row?;
@@ -194,6 +257,18 @@ impl Snapshot {
             let features = MovieState::decode(bytes.value())?.features(MovieId(movie.value()));
             section("movie", &encode(&FeatureRecord::Movie(features)));
             section("movie state", bytes.value());
+        }
+        if let Some(table) = existing(self.txn.open_table(TRANSITIONS))? {
+            for row in table.iter()? {
+                let (movie, bytes) = row?;
+                section("transitions", &movie.value().to_le_bytes());
+                section("row", bytes.value());
+            }
+        }
+        if let Some(table) = existing(self.txn.open_table(GLOBAL))?
+            && let Some(bytes) = table.get("")?
+        {
+            section("global", bytes.value());
         }
         let ids = dedupe::stored_ids(&self.txn.open_table(EVENT_IDS)?, self.counters.applied, window)?;
         for id in ids {

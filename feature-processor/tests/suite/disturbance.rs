@@ -12,7 +12,7 @@ const PARTITIONS: u64 = 3;
 const MOVIES: u32 = 40;
 
 /// Ratings, views, watchlist changes, repetitions, late events, unknown movies and poison.
-fn mixed_log(events: u64, seed: u64) -> Log {
+pub(crate) fn mixed_log(events: u64, seed: u64) -> Log {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut log = Log::default();
     let mut below = |bound: u64| rng.next_u64() % bound;

@@ -106,6 +106,7 @@ pub(crate) fn config(folder: &Path) -> Config {
         dedupe_window_events: 1 << 20,
         cache_bytes_per_partition: 16 << 20,
         movie_features_every_ms: 0,
+        copy_rows_every_ms: 0,
         triggers: TriggerConfig {
             bootstrap_min_interactions: 200,
             bootstrap_min_users: 10,

@@ -123,6 +123,7 @@ async fn measure_live() -> Outcome<Value> {
         state_dir: folder.path().to_owned(),
         listen: "127.0.0.1:0".into(),
         all_partitions: true,
+        copy_rows_every_ms: 0,
         ..Config::default()
     };
     let token = CancellationToken::new();

@@ -167,6 +167,8 @@ pub(crate) fn consume(words: &[&str]) -> Outcome<Value> {
             let token = CancellationToken::new();
             let config = Config {
                 state_dir: folder.path().to_owned(),
+                // As `marquee up` has it: there is no other process to copy rows for.
+                copy_rows_every_ms: 0,
                 ..Config::default()
             };
             let mut reading = SubscriberConfig::new("marquee-bench-processor", Subscription::All);

@@ -166,6 +166,7 @@ impl Worker {
             "processor" => {
                 let config = Config {
                     state_dir: folder.to_owned(),
+                    copy_rows_every_ms: 0,
                     ..Config::default()
                 };
                 let clock = Arc::new(ManualClock::at(NOW_MS));

@@ -70,11 +70,11 @@ pub(crate) async fn run(common: &Common, args: DemoRetrainingArgs) -> Result<()>
     });
     bus.wait_ready(Duration::from_secs(30)).await?;
     bus.ensure_topics(&ALL_TOPICS).await?;
-    let mut addresses = services::Addresses::default();
-    for service in [ServiceName::FeatureProcessor, ServiceName::Recommender] {
-        services::start(&mut supervisor, service, &config, &bus, &mut addresses).await?;
-    }
-    let address = addresses.http.context("the recommender does not listen")?;
+    services::start(&mut supervisor, ServiceName::FeatureProcessor, &config, &bus).await?;
+    let address = services::start(&mut supervisor, ServiceName::Recommender, &config, &bus)
+        .await?
+        .http
+        .context("the recommender does not listen")?;
 
     let told = CancellationToken::new();
     let (over, signal) = (told.clone(), stop_signal().context("installing signal handlers")?);
