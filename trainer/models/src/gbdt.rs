@@ -164,6 +164,15 @@ impl Gbdt {
         grown
     }
 
+    /// Multiplies what every leaf says.
+    pub(crate) fn scale(&mut self, factor: f32) {
+        for node in self.trees.iter_mut().flat_map(|tree| &mut tree.nodes) {
+            if node.feature == LEAF {
+                node.threshold *= factor;
+            }
+        }
+    }
+
     /// The sum over all trees.
     #[must_use]
     pub fn predict(&self, row: &[f32]) -> f32 {

@@ -23,12 +23,27 @@ use crate::Error;
 use crate::checked::require;
 use crate::gbdt::{Binned, Bins, Forest, Gbdt, GbdtParams};
 
+/// What the trees minimise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Objective {
+    /// LambdaRank: pairs, weighted by the NDCG at stake.
+    #[default]
+    Lambda,
+    /// Softmax cross-entropy over the list.
+    Softmax,
+}
+
 /// Unchecked settings of a [`Ranker`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RankerParams {
     /// Tree growth.
     pub gbdt: GbdtParams,
+    /// What the trees minimise.
+    pub objective: Objective,
+    /// Rankers of different seeds whose scores are averaged. They cost as many times the trees.
+    pub bags: usize,
     /// Share of the lists, the newest, held out.
     pub holdout: f64,
     /// Fewest training lists for which a ranker is tried at all.
@@ -41,6 +56,8 @@ impl Default for RankerParams {
     fn default() -> Self {
         Self {
             gbdt: GbdtParams::default(),
+            objective: Objective::default(),
+            bags: 1,
             holdout: 0.15,
             min_lists: 300,
             truncation: 30,
@@ -53,6 +70,7 @@ impl RankerParams {
     /// [`Error::Hyperparameter`] naming the first setting out of its domain.
     pub fn check(&self) -> Result<(), Error> {
         self.gbdt.check()?;
+        require(self.bags > 0, "ranker.bags", self.bags, "at least one")?;
         require(
             self.holdout > 0.0 && self.holdout < 1.0,
             "ranker.holdout",
@@ -203,10 +221,15 @@ impl<'a> Boosting<'a> {
         }
     }
 
-    /// Boosts as many trees on all lists as the verdict says.
+    /// Boosts as many trees on all lists as the verdict says, once per bag.
     fn on_all(&self, verdict: Verdict, rng: &mut ChaCha8Rng) -> Ranker {
         let all: Vec<usize> = (0..self.lists.len()).collect();
-        let (model, _) = self.run(&all, &[], verdict.trees, rng);
+        let mut model = Gbdt::default();
+        for _ in 0..self.params.bags {
+            let (bag, _) = self.run(&all, &[], verdict.trees, rng);
+            model.trees.extend(bag.trees);
+        }
+        model.scale(1.0 / self.params.bags as f32);
         Ranker::new(model, self.lists.width())
     }
 
@@ -229,7 +252,13 @@ impl<'a> Boosting<'a> {
                 .copied()
                 .filter(|_| gbdt.list_share >= 1.0 || rng.random::<f64>() < gbdt.list_share)
                 .collect();
-            let pulls = lambda::derivatives(self.lists, &sample, &scores, self.params.truncation);
+            let pulls = lambda::derivatives(
+                self.lists,
+                &sample,
+                &scores,
+                self.params.objective,
+                self.params.truncation,
+            );
             let grown = model.grow(&self.data, &self.bins, gbdt, &chosen, pulls.rows, &pulls.values);
             grown.add_to(&self.data, &mut scores);
             if judge.is_empty() {

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use crate::kernels::dot;
 use crate::padded::Padded;
 
-/// `count` centroids of the `sample` (rows in random order, at least `count` of them). They begin as its first rows; one that is nearest to
-/// nothing begins again at a random row.
+/// `count` centroids of the `sample` (rows in random order, at least `count` of them). They begin as its first rows; one
+/// that is nearest to nothing begins again at a random row.
 pub(super) fn fit(
     rows: &Padded,
     sample: &[usize],

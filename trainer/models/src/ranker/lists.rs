@@ -10,7 +10,8 @@ pub struct TrainingLists {
     width: usize,
     /// Row-major features.
     rows: Vec<f32>,
-    liked: Vec<bool>,
+    /// What finding a row is worth: 1 for a like, less for what was met next but not liked, 0 for the others.
+    gain: Vec<f32>,
     /// Candidates that a row stands for: 1, or more for a sampled one.
     weight: Vec<f32>,
     blend: Vec<f32>,
@@ -33,18 +34,19 @@ impl TrainingLists {
         }
     }
 
-    /// Adds a candidate to the list under way: features, blend score, whether it was liked, how many it stands for.
-    pub fn push_row(&mut self, row: &[f32], blend: f32, liked: bool, weight: f32) {
+    /// Adds a candidate to the list under way: features, blend score, what finding it is worth (1 for a like), how many
+    /// it stands for.
+    pub fn push_row(&mut self, row: &[f32], blend: f32, gain: f32, weight: f32) {
         self.rows
             .extend(row.iter().copied().chain(std::iter::repeat(0.0)).take(self.width));
-        self.liked.push(liked);
+        self.gain.push(gain);
         self.weight.push(weight);
         self.blend.push(blend);
     }
 
     /// Ends the list under way, of `user`, met at `position` of its stream, which missed that many liked items.
     pub fn end_list(&mut self, user: u32, position: usize, missed: u32) {
-        self.ends.push(self.liked.len());
+        self.ends.push(self.gain.len());
         self.users.push(user);
         self.positions.push(position);
         self.missed.push(missed);
@@ -66,7 +68,7 @@ impl TrainingLists {
             let range = lists.range(list);
             self.rows
                 .extend_from_slice(&lists.rows[range.start * self.width..range.end * self.width]);
-            self.liked.extend_from_slice(&lists.liked[range.clone()]);
+            self.gain.extend_from_slice(&lists.gain[range.clone()]);
             self.weight.extend_from_slice(&lists.weight[range.clone()]);
             self.blend.extend_from_slice(&lists.blend[range]);
             self.end_list(user, position, lists.missed[list]);
@@ -93,8 +95,8 @@ impl TrainingLists {
         &self.rows
     }
 
-    pub(super) fn liked(&self) -> &[bool] {
-        &self.liked
+    pub(super) fn gain(&self) -> &[f32] {
+        &self.gain
     }
 
     pub(super) fn weight(&self) -> &[f32] {
@@ -122,7 +124,7 @@ impl TrainingLists {
         }
         let rows = self.ends[lists - 1];
         self.rows.drain(..rows * self.width);
-        self.liked.drain(..rows);
+        self.gain.drain(..rows);
         self.weight.drain(..rows);
         self.blend.drain(..rows);
         self.ends.drain(..lists);
@@ -142,7 +144,7 @@ impl TrainingLists {
             .map(|&list| {
                 let range = self.range(list);
                 let (mut sum, mut count) = (0.0, f64::from(self.missed[list]));
-                for target in range.clone().filter(|&row| self.liked[row]) {
+                for target in range.clone().filter(|&row| self.gain[row] >= 1.0) {
                     let mut rank = 0.0;
                     for row in range.clone().filter(|&row| row != target) {
                         if scores[row] > scores[target] {

@@ -17,7 +17,7 @@ fn planted(count: u32, informative: bool) -> TrainingLists {
             rng.random_range(0..10)
         };
         for (row, &(noise, signal)) in values.iter().enumerate() {
-            lists.push_row(&[noise, signal], noise, row == target, 1.0);
+            lists.push_row(&[noise, signal], noise, f32::from(u8::from(row == target)), 1.0);
         }
         lists.end_list(user, user as usize, 0);
     }
@@ -73,7 +73,7 @@ fn a_ranker_that_learned_nothing_is_not_shipped_over_a_perfect_blend() {
     let mut lists = TrainingLists::new(1);
     for user in 0..200 {
         for row in 0..10 {
-            lists.push_row(&[1.0], -(row as f32), row == 0, 1.0);
+            lists.push_row(&[1.0], -(row as f32), f32::from(u8::from(row == 0)), 1.0);
         }
         lists.end_list(user, user as usize, 0);
     }
@@ -101,4 +101,33 @@ fn storage_keeps_the_ranker_and_refuses_damage() {
     let (_, lefts) = looping.take_u32::<1>("lefts").unwrap();
     looping.insert("lefts", crate::tensors::Tensor::u32s(vec![0; lefts.len()]));
     assert!(matches!(Ranker::from_tensors(looping), Err(Error::Stored(_))));
+}
+
+#[test]
+fn the_other_objective_and_an_average_of_rankers_find_the_signal_too() {
+    let of = |objective, bags| {
+        let params = RankerParams {
+            objective,
+            bags,
+            ..params()
+        };
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let (ranker, verdict) = Ranker::fit(&planted(600, true), &params, &mut rng).unwrap();
+        (ranker.unwrap(), verdict.unwrap())
+    };
+    let (softmax, verdict) = of(Objective::Softmax, 1);
+    assert!(
+        verdict.ranker_ndcg > 0.8 && verdict.blend_ndcg < 0.6,
+        "{verdict:?}"
+    );
+    assert!(softmax.score(&[0.1, 0.95]) > softmax.score(&[0.9, 0.3]));
+    let (bagged, verdict) = of(Objective::Lambda, 3);
+    assert_eq!(bagged.model.len(), 3 * verdict.trees);
+    // The first of the three is the one that a single bag gives.
+    let (single, _) = of(Objective::Lambda, 1);
+    let first = Gbdt {
+        trees: bagged.model.trees[..verdict.trees].to_vec(),
+    };
+    let row = [0.3, 0.8];
+    assert!((3.0 * first.predict(&row) - single.score(&row)).abs() < 1e-4);
 }

@@ -37,6 +37,9 @@ pub struct FitParams {
     pub hard_rows: usize,
     /// Further candidates sampled into it.
     pub sampled_rows: usize,
+    /// What meeting an item without liking it is worth beside a like, 0 to below 1: people meet in the same manner
+    /// what they will like and what they will not, and there is more to learn from both.
+    pub unliked_gain: f32,
     /// Share of the moments with a like that make a training list, drawn at random.
     pub list_share: f64,
 }
@@ -50,6 +53,7 @@ impl Default for FitParams {
             generator_stride: 8_000,
             hard_rows: 20,
             sampled_rows: 20,
+            unliked_gain: 0.0,
             list_share: 1.0,
         }
     }
@@ -76,6 +80,12 @@ impl FitParams {
             "fit.hard_rows",
             self.hard_rows,
             "greater than zero together with fit.sampled_rows",
+        )?;
+        require(
+            (0.0..1.0).contains(&self.unliked_gain),
+            "fit.unliked_gain",
+            self.unliked_gain,
+            "from 0 to below 1",
         )?;
         require(
             self.list_share > 0.0 && self.list_share <= 1.0,
@@ -322,7 +332,7 @@ impl<'a> ListMaker<'a> {
     ) {
         let mut users: Vec<u32> = moment
             .iter()
-            .filter(|event| event.is_like())
+            .filter(|event| self.gain(event) > 0.0)
             .map(|event| event.user)
             .collect();
         users.sort_unstable();
@@ -340,13 +350,15 @@ impl<'a> ListMaker<'a> {
                 context: Context::of_user(live, user),
                 now_ms: moment[0].time_ms,
             };
-            let mut targets: Vec<u32> = moment
+            let mut targets: Vec<(u32, f32)> = moment
                 .iter()
-                .filter(|event| event.user == user && event.is_like() && !query.context.is_seen(event.item))
-                .map(|event| event.item)
+                .filter(|event| event.user == user && !query.context.is_seen(event.item))
+                .map(|event| (event.item, self.gain(event)))
+                .filter(|&(_, gain)| gain > 0.0)
                 .collect();
-            targets.sort_unstable();
-            targets.dedup();
+            // Of one item met twice, the better.
+            targets.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+            targets.dedup_by_key(|&mut (item, _)| item);
             if targets.is_empty() {
                 continue;
             }
@@ -359,10 +371,20 @@ impl<'a> ListMaker<'a> {
         }
     }
 
+    fn gain(&self, event: &Interaction) -> f32 {
+        if event.is_like() {
+            1.0
+        } else if event.weight > 0.0 {
+            self.params.fit.unliked_gain
+        } else {
+            0.0
+        }
+    }
+
     fn add_list(
         &mut self,
         (user, position): (u32, usize),
-        targets: &[u32],
+        targets: &[(u32, f32)],
         generators: &Generators,
         query: &Query<'_>,
         rng: &mut ChaCha8Rng,
@@ -377,21 +399,26 @@ impl<'a> ListMaker<'a> {
         self.stats.measure(query, &self.scratch);
         let facts = Facts::new(query);
         let order = std::mem::take(&mut self.scratch.order);
-        let found = targets.iter().filter(|target| order.contains(target)).count();
-        if found > 0 {
+        let is_found = |&&(item, _): &&(u32, f32)| order.contains(&item);
+        if targets.iter().any(|target| is_found(&target)) {
+            let missed = targets
+                .iter()
+                .filter(|target| target.1 >= 1.0 && !is_found(target))
+                .count();
             let rest = order.len().saturating_sub(fit.hard_rows);
             let share = (fit.sampled_rows as f32 / rest.max(1) as f32).min(1.0);
             for (rank, &item) in order.iter().enumerate() {
-                let liked = targets.binary_search(&item).is_ok();
-                let hard = liked || rank < fit.hard_rows;
+                let target = targets.binary_search_by_key(&item, |&(item, _)| item);
+                let gain = target.map_or(0.0, |place| targets[place].1);
+                let hard = gain > 0.0 || rank < fit.hard_rows;
                 if !hard && rng.random::<f32>() >= share {
                     continue;
                 }
                 self.stats.row(&self.scratch, &facts, item, rank, &mut self.row);
                 let weight = if hard { 1.0 } else { 1.0 / share };
-                lists.push_row(&self.row, self.scratch.scores[item as usize], liked, weight);
+                lists.push_row(&self.row, self.scratch.scores[item as usize], gain, weight);
             }
-            lists.end_list(user, position, (targets.len() - found) as u32);
+            lists.end_list(user, position, missed as u32);
         }
         self.scratch.order = order;
     }
