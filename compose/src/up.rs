@@ -35,6 +35,8 @@ struct Ground {
     state: StateDir,
     lock: InstanceLock,
     instance: Instance,
+    /// Where SQL is answered; no tool looks for it.
+    sql: Option<SocketAddr>,
     supervisor: Supervisor,
     signal: Signal,
 }
@@ -58,6 +60,7 @@ impl Ground {
             config,
             state,
             instance,
+            sql: None,
         })
     }
 
@@ -96,10 +99,12 @@ impl Ground {
         let mut addresses = Addresses {
             http: self.instance.http,
             features: self.instance.features,
+            sql: self.sql,
         };
         services::start(&mut self.supervisor, service, &self.config, bus, &mut addresses).await?;
         self.instance.http = addresses.http;
         self.instance.features = addresses.features;
+        self.sql = addresses.sql;
         Ok(())
     }
 
@@ -109,6 +114,9 @@ impl Ground {
         }
         if let Some(address) = self.instance.features {
             println!("store  http://{address}/features/users/1");
+        }
+        if let Some(address) = self.sql {
+            println!("sql    http://{address}/sql");
         }
     }
 
@@ -132,6 +140,7 @@ pub(crate) async fn up(common: &Common, args: UpArgs) -> Result<()> {
             }
             config.recommender.listen = listen.to_string();
         }
+        config.replay.http.listen = args.sql_listen.unwrap_or(config.replay.http.listen);
         config.broker.listen = args.kafka_listen.unwrap_or(config.broker.listen);
     })?;
     // Starting is a moment's work, but a signal must end it too.
@@ -234,12 +243,15 @@ async fn first_model(address: SocketAddr, token: &CancellationToken) -> Option<O
 }
 
 pub(crate) async fn run_one(common: &Common, args: RunArgs) -> Result<()> {
-    if args.listen.is_some() && args.service != ServiceName::Recommender {
-        return Err(anyhow!("only the recommender listens"));
+    if args.listen.is_some() && !matches!(args.service, ServiceName::Recommender | ServiceName::Replay) {
+        return Err(anyhow!("--listen is for the recommender and replay"));
     }
     let mut ground = Ground::new(common, &[args.service.into()], |config| {
         if let Some(listen) = args.listen {
-            config.recommender.listen = listen.to_string();
+            match args.service {
+                ServiceName::Replay => config.replay.http.listen = listen,
+                _ => config.recommender.listen = listen.to_string(),
+            }
         }
     })?;
     let bus = ground.bus(true).await?;
