@@ -132,7 +132,7 @@ pub(crate) enum Command {
     Triggers(TriggersArgs),
     /// Measure drift detection on streams made of a data set
     Drift(DriftArgs),
-    /// Watch a story on real data: `retraining` is a model's whole life, from the first fit to a rollback
+    /// Watch a story: `retraining` is a model's whole life, `experiment` is evidence at work
     Demo(DemoArgs),
     /// Write the JSON Schemas of all topics
     Schemas(SchemasArgs),
@@ -172,6 +172,10 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "ADDR")]
     pub(crate) kafka_listen: Option<SocketAddr>,
 
+    /// Where SQL is answered over HTTP; port 0 chooses a free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) sql_listen: Option<SocketAddr>,
+
     /// Share of the data set that is replayed as history; the rest becomes live traffic
     #[arg(long, default_value_t = 0.85, value_name = "SHARE")]
     pub(crate) history_share: f64,
@@ -206,7 +210,7 @@ pub(crate) struct RunArgs {
     /// Which service
     pub(crate) service: ServiceName,
 
-    /// Where to serve HTTP (recommender only)
+    /// Where to serve HTTP: the recommender its lists, replay its SQL; port 0 chooses a free one
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
 }
@@ -638,6 +642,38 @@ pub(crate) enum DemoStory {
     Freshness(DemoFreshnessArgs),
     /// Training, comparison, rollout in steps under load, a damaged challenger, a bad one
     Retraining(DemoRetrainingArgs),
+    /// Simulated users decide: a better model is found and rolled out, then tastes turn and the loop closes
+    Experiment(DemoExperimentArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoExperimentArgs {
+    #[command(flatten)]
+    pub(crate) dataset: DatasetArgs,
+
+    /// Simulated users
+    #[arg(long, default_value_t = 800, value_name = "N")]
+    pub(crate) users: u64,
+
+    /// How many of them come in a second, each for three lists on average
+    #[arg(long, default_value_t = 50.0, value_name = "N")]
+    pub(crate) sessions_per_s: f64,
+
+    /// The genre that falls out of favour
+    #[arg(long, default_value = "Drama", value_name = "GENRE")]
+    pub(crate) from_genre: String,
+
+    /// The genre that comes into favour
+    #[arg(long, default_value = "Horror", value_name = "GENRE")]
+    pub(crate) to_genre: String,
+
+    /// By how many stars
+    #[arg(long, default_value_t = 1.5, value_name = "STARS")]
+    pub(crate) stars: f64,
+
+    /// Folder of the report; by default `reports` in the state directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -95,6 +95,10 @@ impl StateDir {
         self.0.join("lake")
     }
 
+    pub(crate) fn sql_history(&self) -> PathBuf {
+        self.0.join("sql-history.jsonl")
+    }
+
     pub(crate) fn recommender(&self) -> PathBuf {
         self.0.join("recommender")
     }

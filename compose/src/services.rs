@@ -41,6 +41,8 @@ pub(crate) struct Addresses {
     pub(crate) http: Option<SocketAddr>,
     /// The feature processor.
     pub(crate) features: Option<SocketAddr>,
+    /// Replay, for SQL.
+    pub(crate) sql: Option<SocketAddr>,
 }
 
 /// Starts a service; says where it listens.
@@ -75,7 +77,7 @@ pub(crate) async fn start(
         ServiceName::Replay => {
             let token = supervisor.token(Stage::Pipeline);
             let mut service = marquee_replay::Service::new(config.replay.clone(), bus.clone(), clock);
-            service.bind().await?;
+            addresses.sql = service.bind().await?;
             supervisor.spawn("replay", Stage::Pipeline, async move {
                 service.run(token).await.map_err(ServiceError::from)
             });

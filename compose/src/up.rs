@@ -35,6 +35,8 @@ struct Ground {
     state: StateDir,
     lock: InstanceLock,
     instance: Instance,
+    /// Where SQL is answered; no tool looks for it.
+    sql: Option<SocketAddr>,
     supervisor: Supervisor,
     signal: Signal,
 }
@@ -58,6 +60,7 @@ impl Ground {
             config,
             state,
             instance,
+            sql: None,
         })
     }
 
@@ -97,6 +100,7 @@ impl Ground {
         let addresses = services::start(&mut self.supervisor, service, &self.config, bus).await?;
         self.instance.http = addresses.http.or(self.instance.http);
         self.instance.features = addresses.features.or(self.instance.features);
+        self.sql = addresses.sql.or(self.sql);
         Ok(())
     }
 
@@ -106,6 +110,9 @@ impl Ground {
         }
         if let Some(address) = self.instance.features {
             println!("store  http://{address}/features/users/1");
+        }
+        if let Some(address) = self.sql {
+            println!("sql    http://{address}/sql");
         }
     }
 
@@ -129,6 +136,7 @@ pub(crate) async fn up(common: &Common, args: UpArgs) -> Result<()> {
             }
             config.recommender.listen = listen.to_string();
         }
+        config.replay.http.listen = args.sql_listen.unwrap_or(config.replay.http.listen);
         config.broker.listen = args.kafka_listen.unwrap_or(config.broker.listen);
     })?;
     // Starting is a moment's work, but a signal must end it too.
@@ -231,12 +239,15 @@ async fn first_model(address: SocketAddr, token: &CancellationToken) -> Option<O
 }
 
 pub(crate) async fn run_one(common: &Common, args: RunArgs) -> Result<()> {
-    if args.listen.is_some() && args.service != ServiceName::Recommender {
-        return Err(anyhow!("only the recommender listens"));
+    if args.listen.is_some() && !matches!(args.service, ServiceName::Recommender | ServiceName::Replay) {
+        return Err(anyhow!("--listen is for the recommender and replay"));
     }
     let mut ground = Ground::new(common, &[args.service.into()], |config| {
         if let Some(listen) = args.listen {
-            config.recommender.listen = listen.to_string();
+            match args.service {
+                ServiceName::Replay => config.replay.http.listen = listen,
+                _ => config.recommender.listen = listen.to_string(),
+            }
         }
     })?;
     let bus = ground.bus(true).await?;

@@ -11,6 +11,7 @@
 
 mod taste;
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use marquee_schemas::{Interaction, Kind, MovieId, SchemaVersion, UserId};
@@ -18,7 +19,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{Dataset, Error};
+use crate::{Dataset, Error, Rating};
 use taste::Tastes;
 
 /// Settings of a simulation.
@@ -42,6 +43,8 @@ pub struct SimulatorConfig {
     pub stars_per_logit: f64,
     /// Chance that a clicked movie is rated.
     pub rating_chance: f64,
+    /// How long a user looks at a list before the first act, and between acts, ms.
+    pub pause_ms: i64,
     /// What changes, and when.
     pub scenario: Scenario,
 }
@@ -57,6 +60,7 @@ impl Default for SimulatorConfig {
             wanted_stars: 4.2,
             stars_per_logit: 0.4,
             rating_chance: 0.5,
+            pause_ms: 2_000,
             scenario: Scenario::Steady,
         }
     }
@@ -85,15 +89,30 @@ pub enum Scenario {
         /// Sessions before it begins.
         after_sessions: u64,
     },
+    /// From the given session on, everyone likes movies of one genre worse and movies of another one better.
+    Turn {
+        /// The genre that falls out of favour.
+        from: String,
+        /// The genre that comes into it.
+        to: String,
+        /// Stars, either way.
+        stars: f64,
+        /// Sessions before it begins.
+        after_sessions: u64,
+    },
 }
 
 impl FromStr for Scenario {
     type Err = String;
 
-    /// `steady`, `trend:GENRE:STARS:SESSIONS` or `shift:SHARE:SESSIONS`.
+    /// `steady`, `trend:GENRE:STARS:SESSIONS`, `shift:SHARE:SESSIONS` or `turn:GENRE:GENRE:STARS:SESSIONS`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("{text:?} is no scenario: steady, trend:GENRE:STARS:SESSIONS or shift:SHARE:SESSIONS");
+        let wrong = || {
+            format!(
+                "{text:?} is no scenario: steady, trend:GENRE:STARS:SESSIONS, shift:SHARE:SESSIONS or \
+                 turn:GENRE:GENRE:STARS:SESSIONS"
+            )
+        };
         let parts: Vec<&str> = text.split(':').collect();
         match parts.as_slice() {
             ["steady"] => Ok(Self::Steady),
@@ -106,7 +125,24 @@ impl FromStr for Scenario {
                 share: share.parse().map_err(|_| wrong())?,
                 after_sessions: sessions.parse().map_err(|_| wrong())?,
             }),
+            ["turn", from, to, stars, sessions] => Ok(Self::Turn {
+                from: (*from).to_owned(),
+                to: (*to).to_owned(),
+                stars: stars.parse().map_err(|_| wrong())?,
+                after_sessions: sessions.parse().map_err(|_| wrong())?,
+            }),
             _ => Err(wrong()),
+        }
+    }
+}
+
+impl Scenario {
+    /// Genres that movies must have for it to mean anything.
+    fn genres(&self) -> Vec<&str> {
+        match self {
+            Self::Trend { genre, .. } => vec![genre],
+            Self::Turn { from, to, .. } => vec![from, to],
+            Self::Steady | Self::Shift { .. } => Vec::new(),
         }
     }
 }
@@ -134,9 +170,6 @@ pub struct Simulator {
     events: u64,
 }
 
-/// How long a user looks at a list before the first act, and between acts, ms.
-const PAUSE_MS: i64 = 2_000;
-
 impl Simulator {
     /// Users with tastes fitted from `dataset`.
     ///
@@ -156,22 +189,66 @@ impl Simulator {
         if !(0.0..=1.0).contains(&config.rating_chance) {
             return refuse("rating_chance must lie between 0 and 1");
         }
-        if matches!(config.scenario, Scenario::Shift { share, .. } if !(0.0..=1.0).contains(&share)) {
-            return refuse("the share of a shift must lie between 0 and 1");
-        }
-        let tastes = Tastes::fit(dataset, config.users, config.seed);
-        if let Scenario::Trend { genre, .. } = &config.scenario
-            && !dataset.movies.iter().any(|movie| movie.genres.contains(genre))
-        {
-            return refuse(&format!("no movie has the genre {genre:?}"));
-        }
-        Ok(Self {
+        let scenario = config.scenario.clone();
+        let mut simulator = Self {
             rng: ChaCha12Rng::seed_from_u64(config.seed),
+            tastes: Tastes::fit(dataset, config.users, config.seed),
             config,
-            tastes,
             sessions: 0,
             events: 0,
-        })
+        };
+        simulator.change(scenario)?;
+        Ok(simulator)
+    }
+
+    /// From now on this is what changes, and when; sessions count from the simulation's beginning.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a share out of its domain and a genre that no movie has; nothing changes then.
+    pub fn change(&mut self, scenario: Scenario) -> Result<(), Error> {
+        let refuse = |what: String| Err(Error::Config(format!("simulator: {what}")));
+        if matches!(scenario, Scenario::Shift { share, .. } if !(0.0..=1.0).contains(&share)) {
+            return refuse("the share of a shift must lie between 0 and 1".into());
+        }
+        let unknown = scenario
+            .genres()
+            .into_iter()
+            .find(|genre| !self.tastes.knows_genre(genre));
+        if let Some(genre) = unknown {
+            return refuse(format!("no movie has the genre {genre:?}"));
+        }
+        self.config.scenario = scenario;
+        Ok(())
+    }
+
+    /// What the simulated users rated before they came, oldest first: each the movies of one real user, at that user's
+    /// times and at most the `most` newest of them, with stars by a taste of their own.
+    pub fn past(&mut self, dataset: &Dataset, most: usize) -> Vec<Rating> {
+        let mut of_user: BTreeMap<UserId, Vec<&Rating>> = BTreeMap::new();
+        for rating in &dataset.ratings {
+            of_user.entry(rating.user_id).or_default().push(rating);
+        }
+        let real: Vec<Vec<&Rating>> = of_user.into_values().collect();
+        let mut past = Vec::new();
+        for user in 0..self.config.users {
+            let seen = &real[self.rng.random_range(0..real.len())];
+            for rating in &seen[seen.len().saturating_sub(most)..] {
+                let stars = self.tastes.stars(user, rating.movie_id);
+                past.push(Rating {
+                    user_id: UserId(self.config.first_user_id + user),
+                    rating: self.rated(stars),
+                    ..**rating
+                });
+            }
+        }
+        past.sort_by_key(|rating| rating.timestamp_ms);
+        past
+    }
+
+    /// Stars as somebody gives them who feels `stars`.
+    fn rated(&mut self, stars: f64) -> f32 {
+        let noise: f64 = (0..4).map(|_| self.rng.random::<f64>() - 0.5).sum();
+        half_stars(stars + noise)
     }
 
     /// The next user who comes in.
@@ -213,6 +290,15 @@ impl Simulator {
                 let other = (user + self.config.users / 2) % self.config.users;
                 self.tastes.stars(if changes { other } else { user }, movie)
             }
+            Scenario::Turn {
+                from,
+                to,
+                stars,
+                after_sessions,
+            } if session.number >= *after_sessions => {
+                let sign = |genre| f64::from(u8::from(self.tastes.has_genre(movie, genre)));
+                self.tastes.stars(user, movie) + stars * (sign(to) - sign(from))
+            }
             _ => self.tastes.stars(user, movie),
         }
     }
@@ -250,18 +336,17 @@ impl Simulator {
             if self.rng.random::<f64>() >= examined {
                 continue;
             }
-            at_ms += PAUSE_MS;
+            at_ms += self.config.pause_ms;
             acts.push(self.act(session, request_id, movie, Kind::Impression, None, at_ms));
             let wanted = self.click_chance(session, movie, position) / examined;
             if self.rng.random::<f64>() >= wanted {
                 continue;
             }
-            at_ms += PAUSE_MS;
+            at_ms += self.config.pause_ms;
             acts.push(self.act(session, request_id, movie, Kind::Click, None, at_ms));
             if self.rng.random::<f64>() < self.config.rating_chance {
-                at_ms += PAUSE_MS;
-                let noise: f64 = (0..4).map(|_| self.rng.random::<f64>() - 0.5).sum();
-                let stars = half_stars(self.stars(session, movie) + noise);
+                at_ms += self.config.pause_ms;
+                let stars = self.rated(self.stars(session, movie));
                 acts.push(self.act(session, request_id, movie, Kind::Rating, Some(stars), at_ms));
             }
         }
@@ -428,6 +513,63 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_takes_from_one_genre_what_it_gives_to_another_and_may_come_at_any_time() {
+        let dataset = dataset();
+        let mut turning = simulator(&dataset, Scenario::Steady);
+        let session = turning.next_session();
+        let (from, to) = ("Drama".to_owned(), "Comedy".to_owned());
+        let chances = |simulator: &Simulator| -> Vec<f64> {
+            let movies = dataset.movies.iter();
+            movies
+                .map(|movie| simulator.click_chance(&session, movie.movie_id, 0))
+                .collect()
+        };
+        let before = chances(&turning);
+        let turn = Scenario::Turn {
+            from: from.clone(),
+            to: to.clone(),
+            stars: 1.0,
+            after_sessions: 0,
+        };
+        turning.change(turn).unwrap();
+        for ((movie, before), after) in dataset.movies.iter().zip(before).zip(chances(&turning)) {
+            let has = |genre| movie.genres.contains(genre);
+            match (has(&from), has(&to)) {
+                (true, false) => assert!(after < before),
+                (false, true) => assert!(after > before),
+                _ => assert!((after - before).abs() < 1e-12),
+            }
+        }
+        turning.change("trend:Nonsense:1:0".parse().unwrap()).unwrap_err();
+    }
+
+    #[test]
+    fn the_past_is_a_real_users_rated_by_the_simulated_users_taste() {
+        let dataset = dataset();
+        let past = simulator(&dataset, Scenario::Steady).past(&dataset, 7);
+        let mut of_user: BTreeMap<UserId, Vec<MovieId>> = BTreeMap::new();
+        for rating in &past {
+            of_user.entry(rating.user_id).or_default().push(rating.movie_id);
+        }
+        assert_eq!(of_user.len(), 200);
+        assert!(of_user.values().all(|movies| (1..=7).contains(&movies.len())));
+        let real = |movies: &[MovieId]| {
+            dataset.ratings.windows(1).any(|one| {
+                let user = one[0].user_id;
+                let theirs = dataset.ratings.iter().filter(|rating| rating.user_id == user);
+                movies
+                    .iter()
+                    .all(|movie| theirs.clone().any(|rating| rating.movie_id == *movie))
+            })
+        };
+        assert!(real(&of_user[&UserId(1_000_000_000)]));
+        assert!(
+            past.windows(2)
+                .all(|pair| pair[0].timestamp_ms <= pair[1].timestamp_ms)
+        );
+    }
+
+    #[test]
     fn scenarios_are_read_and_settings_out_of_their_domain_refused() {
         assert_eq!("steady".parse(), Ok(Scenario::Steady));
         assert_eq!(
@@ -437,6 +579,10 @@ mod tests {
                 after_sessions: 100
             })
         );
+        assert!(matches!(
+            "turn:Drama:Horror:2:9".parse(),
+            Ok(Scenario::Turn { .. })
+        ));
         assert!("trend:Drama".parse::<Scenario>().is_err());
         let dataset = dataset();
         for config in [

@@ -23,6 +23,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// The regular evaluation of what was served.
     pub evaluation: EvaluationConfig,
+    /// The regular look at how requests were answered.
+    pub monitoring: MonitoringConfig,
     /// SQL over HTTP.
     pub http: HttpConfig,
 }
@@ -35,6 +37,7 @@ impl Default for Config {
             compaction: CompactionConfig::default(),
             retention: RetentionConfig::default(),
             evaluation: EvaluationConfig::default(),
+            monitoring: MonitoringConfig::default(),
             http: HttpConfig::default(),
         }
     }
@@ -152,6 +155,41 @@ impl Default for EvaluationConfig {
     }
 }
 
+/// The regular look at how requests were answered. An alert is raised where the whole 95% interval of a figure lies
+/// beyond its limit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MonitoringConfig {
+    /// Whether it happens.
+    pub enabled: bool,
+    /// Length of a window, ms; windows are aligned to multiples of it.
+    pub every_ms: i64,
+    /// How long after a window's end its requests may still reach the lake, ms; must exceed the flush's age.
+    pub delay_ms: i64,
+    /// Fewest requests of a model behind an alert.
+    pub min_requests: u64,
+    /// Highest 95th percentile of latency without an alert, ms.
+    pub max_latency_p95_ms: f64,
+    /// Highest share of failed requests without an alert.
+    pub max_error_rate: f64,
+    /// Highest share of lists that are not personal without an alert; 1 never alerts.
+    pub max_fallback_rate: f64,
+}
+
+impl Default for MonitoringConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            every_ms: 60 * 1000,
+            delay_ms: 15_000,
+            min_requests: 100,
+            max_latency_p95_ms: 100.0,
+            max_error_rate: 0.01,
+            max_fallback_rate: 0.9,
+        }
+    }
+}
+
 impl Config {
     /// Refuses settings that cannot work together.
     ///
@@ -177,6 +215,7 @@ impl Config {
                 i64::try_from(self.http.max_concurrent).unwrap_or(i64::MAX),
             ),
             ("evaluation.every_ms", self.evaluation.every_ms),
+            ("monitoring.every_ms", self.monitoring.every_ms),
             (
                 "evaluation.attribution_window_ms",
                 self.evaluation.attribution_window_ms,
@@ -192,12 +231,18 @@ impl Config {
                 "replay.retention.days must be 0 (for ever) or at least {LEAST_RETENTION_DAYS}"
             ));
         }
-        if self.evaluation.enabled && self.evaluation.delay_ms < self.flush.max_age_ms {
-            return Err(format!(
-                "replay.evaluation.delay_ms ({}) must be at least replay.flush.max_age_ms ({}), or windows are \
-                 evaluated before their rows are in the lake",
-                self.evaluation.delay_ms, self.flush.max_age_ms
-            ));
+        let waits = [
+            ("evaluation", self.evaluation.enabled, self.evaluation.delay_ms),
+            ("monitoring", self.monitoring.enabled, self.monitoring.delay_ms),
+        ];
+        for (name, enabled, delay_ms) in waits {
+            if enabled && delay_ms < self.flush.max_age_ms {
+                return Err(format!(
+                    "replay.{name}.delay_ms ({delay_ms}) must be at least replay.flush.max_age_ms ({}), or windows \
+                     are looked at before their rows are in the lake",
+                    self.flush.max_age_ms
+                ));
+            }
         }
         Ok(())
     }

@@ -10,8 +10,8 @@
 //! (hit rate), precision, NDCG and reciprocal rank over the first k with the answered movies as relevant, the share
 //! answered by the movie at each position, and the time to the first answer. Users need not have seen the list: where
 //! nothing reports clicks this says how well the list foretold what they did next, which is why it is called the
-//! *next-interaction* hit rate. A click-through rate (clicked items over shown items, over all lists) is given only
-//! where clicks name the lists that they answer.
+//! *next-interaction* hit rate. A click-through rate (clicked items over shown items, over all lists) and the share of
+//! lists with a click are given only where clicks name the lists that they answer.
 //!
 //! **Intervals** (95%) treat a user's lists as one cluster, see [`marquee_statistics::cluster`].
 
@@ -33,9 +33,9 @@ use marquee_statistics::Estimate;
 pub(crate) use attribution::By;
 pub(crate) use chunk::{Chunk, load_chunk, stretches};
 pub(crate) use list::List;
-pub(crate) use load::{misshapen, text_at};
-pub(crate) use schedule::{Schedule, Window};
-pub(crate) use tally::{Outcome, cluster_of, ndcg};
+pub(crate) use load::{between, misshapen, text_at};
+pub(crate) use schedule::{Pace, Schedule, Window};
+pub(crate) use tally::{Outcome, cluster_of, cluster_of_request, ndcg};
 
 use tally::{Figure, Tally, difference};
 
@@ -122,6 +122,8 @@ pub struct SliceEvaluation {
     pub mrr: Option<Estimate>,
     /// Clicked items over shown items; `None` where clicks do not name lists.
     pub ctr: Option<Estimate>,
+    /// Share of all lists with a click on them; `None` where clicks do not name lists.
+    pub clicked_lists: Option<Estimate>,
     /// Seconds from the list to its first answer, geometric mean.
     pub seconds_to_answer: Option<Estimate>,
     /// Distinct movies among the first k of all lists.
@@ -168,6 +170,7 @@ impl Evaluation {
                 ndcg: tally.ndcg(),
                 mrr: tally.mrr(),
                 ctr: tally.ctr(),
+                clicked_lists: tally.clicked_lists(),
                 seconds_to_answer: tally.seconds_to_answer(),
                 distinct_movies: tally.distinct_movies(),
                 coverage: (self.catalogue > 0)

@@ -13,6 +13,7 @@ mod experiment;
 mod http;
 mod lake;
 mod off_policy;
+mod operation;
 mod report;
 mod rows;
 mod service;
@@ -21,7 +22,9 @@ pub mod sql;
 mod table;
 mod writer;
 
-pub use config::{CompactionConfig, Config, EvaluationConfig, FlushConfig, HttpConfig, RetentionConfig};
+pub use config::{
+    CompactionConfig, Config, EvaluationConfig, FlushConfig, HttpConfig, MonitoringConfig, RetentionConfig,
+};
 pub use error::Error;
 pub use evaluation::{Evaluation, EvaluationOptions, ModelComparison, Slice, SliceEvaluation, evaluate};
 pub use experiment::{ArmReport, ExperimentOptions, ExperimentReport, Measure, experiment};

@@ -6,6 +6,7 @@
 mod document;
 mod questions;
 mod svg;
+mod timeline;
 
 pub use document::{Chart, Report, Section, TableData};
 
@@ -173,11 +174,31 @@ async fn outcome(ask: &Ask, slices: &[SliceEvaluation], k: usize) -> Result<Sect
                 .into(),
         ],
         tables: vec![table],
-        charts: vec![Chart::band(
-            "hit-rate-by-window",
-            "Next-interaction hit rate by evaluated window",
-            windows,
-        )],
+        charts: vec![
+            Chart::band(
+                "hit-rate-by-window",
+                "Next-interaction hit rate by evaluated window",
+                windows,
+            ),
+            Chart::timeline(
+                "ctr-by-model",
+                "Share of lists with a click, by model and evaluated window",
+                &ask.timeline(
+                    "SELECT model_version, window_start, value, coalesce(lo, value), coalesce(hi, value) FROM (SELECT \
+                     metric_id, min(model_version) AS model_version, min(window_start) AS window_start, \
+                     min(value) AS value, min(lo) AS lo, min(hi) AS hi FROM quality_metrics WHERE {day} \
+                     AND name = 'ctr' AND scope = 'model' AND population = 'all' AND model_version IS NOT NULL \
+                     GROUP BY metric_id) ORDER BY model_version, window_start",
+                )
+                .await?,
+                &ask.marks(
+                    "SELECT at, concat(version, ' ', kind) FROM (SELECT event_id, min(\"timestamp\") AS at, \
+                     min(version) AS version, min(kind) AS kind FROM model_events WHERE {day} \
+                     AND kind NOT IN ('training_stage', 'command_refused') GROUP BY event_id) ORDER BY at",
+                )
+                .await?,
+            ),
+        ],
     })
 }
 

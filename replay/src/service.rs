@@ -1,23 +1,28 @@
 //! The service: sink, evaluation and SQL over HTTP, side by side.
 
 mod evaluator;
+mod monitor;
+mod rounds;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use marquee_runtime::bus::{SubscriberConfig, Subscription};
+use marquee_runtime::bus::{Outgoing, SubscriberConfig, Subscription};
 use marquee_runtime::{Bus, BusError, Clock};
 use marquee_schemas::Topic;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use evaluator::Evaluator;
+use monitor::Monitor;
+
 use crate::config::Config;
 use crate::disk::OsDisk;
 use crate::error::Error;
 use crate::http;
-use crate::lake::Lake;
+use crate::lake::{Gap, Lake};
 use crate::sink::{BusDeadLetters, Context, Sink, SinkCounts};
 use crate::sql::SqlEngine;
 use crate::table::Table;
@@ -86,14 +91,24 @@ impl Service {
         let _guard = token.clone().drop_guard();
         let evaluation = async {
             if self.config.evaluation.enabled {
-                evaluator::run(&self.config, &self.bus, &self.clock, &token).await
+                let evaluator = Evaluator::new(&self.config, &self.bus)?;
+                rounds::run(evaluator, &self.clock, &token).await
+            } else {
+                token.cancelled().await;
+                Ok(())
+            }
+        };
+        let monitoring = async {
+            if self.config.monitoring.enabled {
+                let monitor = Monitor::new(&self.config, &self.bus)?;
+                rounds::run(monitor, &self.clock, &token).await
             } else {
                 token.cancelled().await;
                 Ok(())
             }
         };
         let serving = self.serve_until(listener, &token);
-        let beside = async { tokio::try_join!(evaluation, serving).map(drop) };
+        let beside = async { tokio::try_join!(evaluation, monitoring, serving).map(drop) };
         let sinking = self.sink_until(&token);
         tokio::pin!(beside, sinking);
         tokio::select! {
@@ -157,11 +172,18 @@ impl Service {
             compaction: self.config.compaction.clone(),
             retention: self.config.retention.clone(),
             clock: Arc::clone(&self.clock),
-            dead_letters: Box::new(BusDeadLetters::new(publisher, token.clone())),
+            dead_letters: Box::new(BusDeadLetters::new(publisher.clone(), token.clone())),
             counts: Arc::clone(&self.counts),
         };
         let (dir, bus) = (self.config.lake_dir.clone(), self.bus.clone());
-        let sink = blocking(move || open(&dir, &bus, context)).await?;
+        let (sink, lost) = blocking(move || open(&dir, &bus, context)).await?;
+        let alerts = lost
+            .into_iter()
+            .map(|(table, partition, gap)| {
+                Outgoing::of(&monitor::lost_records(table, partition, gap, &*self.clock))
+            })
+            .collect::<Vec<_>>();
+        publisher.publish_all(&alerts).await?;
         let topics: Vec<Topic> = Table::ALL.into_iter().map(Table::topic).collect();
         let config = SubscriberConfig {
             idle_every: Duration::from_millis(100),
@@ -186,15 +208,20 @@ impl Service {
     }
 }
 
+/// What the broker deleted before it was read, by table and partition.
+type Lost = Vec<(Table, i32, Gap)>;
+
 /// Opens the lake and passes over what the broker has deleted meanwhile. Blocks.
-fn open(dir: &Path, bus: &Bus, context: Context) -> Result<Sink, Error> {
+fn open(dir: &Path, bus: &Bus, context: Context) -> Result<(Sink, Lost), Error> {
     let mut sink = Sink::new(Lake::open(dir, OsDisk::shared())?, context);
+    let mut lost = Lost::new();
     for table in Table::ALL {
         for (partition, (low, _)) in bus.watermarks_blocking(table.topic())?.0 {
-            sink.pass_deleted(table.topic(), partition, low)?;
+            let gap = sink.pass_deleted(table.topic(), partition, low)?;
+            lost.extend(gap.map(|gap| (table, partition, gap)));
         }
     }
-    Ok(sink)
+    Ok((sink, lost))
 }
 
 /// Runs blocking work aside; a panic in it goes on here.

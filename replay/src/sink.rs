@@ -175,10 +175,15 @@ impl Sink {
         }))
     }
 
-    /// Resumes at `low` where the broker has deleted what was to be read next, and remembers what is missing.
-    pub(crate) fn pass_deleted(&mut self, topic: Topic, partition: i32, low: i64) -> Result<(), Error> {
+    /// Resumes at `low` where the broker has deleted what was to be read next, remembers what is missing, and says so.
+    pub(crate) fn pass_deleted(
+        &mut self,
+        topic: Topic,
+        partition: i32,
+        low: i64,
+    ) -> Result<Option<Gap>, Error> {
         let Some(from) = self.position(topic, partition)?.filter(|&next| next < low) else {
-            return Ok(());
+            return Ok(None);
         };
         tracing::error!(
             kafka.topic = %topic, kafka.partition = partition, kafka.offset = from, records = low - from,
@@ -186,10 +191,11 @@ impl Sink {
         );
         let gap = Gap { from, to: low };
         match self.part(topic, partition)? {
-            Some(Part::Events(part)) => part.skip(gap),
-            Some(Part::Catalogue(part)) => part.skip(gap),
-            None => Ok(()),
+            Some(Part::Events(part)) => part.skip(gap)?,
+            Some(Part::Catalogue(part)) => part.skip(gap)?,
+            None => {}
         }
+        Ok(Some(gap))
     }
 
     /// Commits whatever is buffered.

@@ -11,8 +11,8 @@ use marquee_replay::{Config, Error, Format, Service, SinkCounts, SqlEngine, SqlO
 use marquee_runtime::bus::{Outgoing, Publisher};
 use marquee_runtime::{Bus, Clock, ManualClock, SystemClock};
 use marquee_schemas::{
-    ALL_TOPICS, DeadLetter, Endpoint, Filters, Interaction, Kind, LoggedItem, ModelVersion, Movie, MovieId,
-    QualityMetric, RequestLog, SchemaVersion, Topic, UserId, decode,
+    ALL_TOPICS, Alert, DeadLetter, Endpoint, Filters, Interaction, Kind, LoggedItem, ModelVersion, Movie,
+    MovieId, QualityMetric, Record, RequestLog, SchemaVersion, Topic, UserId, decode, online,
 };
 use marquee_testkit::{Broker, eventually_async};
 use tokio::task::JoinHandle;
@@ -116,6 +116,8 @@ fn config(lake: &Path) -> Config {
     };
     config.flush.max_age_ms = 200;
     config.http.listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    // The tests that look at it switch it on.
+    config.monitoring.enabled = false;
     config
 }
 
@@ -134,6 +136,21 @@ async fn count(engine: &SqlEngine, table: &str) -> (i64, i64) {
     let text = engine.run(&query).await.unwrap().render(Format::Json).unwrap();
     let row: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
     (row["n"].as_i64().unwrap(), row["d"].as_i64().unwrap())
+}
+
+/// All records of a topic.
+async fn published<T: Record + Send + 'static>(bus: &Bus) -> Vec<T> {
+    let bus = bus.clone();
+    let read = move || {
+        let mut found = Vec::new();
+        bus.read_range(T::TOPIC, &BTreeMap::new(), &BTreeMap::new(), |record| {
+            found.push(decode(&record.value.unwrap()).unwrap());
+            Ok::<_, std::convert::Infallible>(())
+        })
+        .unwrap();
+        found
+    };
+    tokio::task::spawn_blocking(read).await.unwrap()
 }
 
 fn lake(dir: &tempfile::TempDir) -> SqlEngine {
@@ -295,25 +312,7 @@ async fn what_was_served_is_evaluated_once_its_window_is_over_and_never_twice() 
     }
     publisher.publish_all(&records).await.unwrap();
     let clock = ManualClock::at(MAY + 39 * minute);
-    let metrics = async || {
-        let bus = bus.clone();
-        tokio::task::spawn_blocking(move || {
-            let mut found: Vec<QualityMetric> = Vec::new();
-            bus.read_range(
-                Topic::QualityMetrics,
-                &BTreeMap::new(),
-                &BTreeMap::new(),
-                |record| {
-                    found.push(decode(&record.value.unwrap()).unwrap());
-                    Ok::<_, std::convert::Infallible>(())
-                },
-            )
-            .unwrap();
-            found
-        })
-        .await
-        .unwrap()
-    };
+    let metrics = async || published::<QualityMetric>(&bus).await;
     let running = Running::start(&config, &bus, Arc::new(clock.clone()));
     let counts = Arc::clone(&running.counts);
     eventually_async("all rows", PATIENCE, || {
@@ -367,4 +366,73 @@ async fn what_was_served_is_evaluated_once_its_window_is_over_and_never_twice() 
         (found[6].value, found[6].window_start_ms),
         (1.0, MAY + 10 * minute)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_requests_were_answered_is_published_by_model_and_a_passed_limit_raises_one_alert() {
+    let (_broker, bus, publisher, dir) = world().await;
+    let mut config = config(dir.path());
+    config.evaluation.enabled = false;
+    config.monitoring.enabled = true;
+    let minute = 60_000;
+    // Two minutes; the second model fails every fourth request in both.
+    let mut records = Vec::new();
+    for n in 0..400_u64 {
+        let mut request = log(n, MAY + i64::try_from(n % 2).unwrap() * minute, &[1, 2]);
+        request.latency_ms = f64::from(u32::try_from(n / 4 + 1).unwrap());
+        let challenger = n / 2 % 2 == 1;
+        request.model_version = Some(ModelVersion::from_ordinal(1 + u64::from(challenger)));
+        if challenger && n / 4 % 4 == 0 {
+            request.status = 503;
+        }
+        if n / 4 % 2 == 0 {
+            request.fallback_reason = Some("unknown_user".into());
+        }
+        records.push(Outgoing::of(&request));
+        // Nobody saw a shadow list, and nobody waited for it.
+        request.endpoint = Endpoint::Shadow;
+        request.latency_ms = 1e6;
+        records.push(Outgoing::of(&request));
+    }
+    publisher.publish_all(&records).await.unwrap();
+    let clock = ManualClock::at(MAY + 3 * minute);
+    let running = Running::start(&config, &bus, Arc::new(clock.clone()));
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while published::<QualityMetric>(&bus).await.len() < 12 {
+        clock.advance(1_000);
+        assert!(tokio::time::Instant::now() < deadline, "no figures");
+    }
+    running.stop().await;
+
+    let found = published::<QualityMetric>(&bus).await;
+    let ids: BTreeSet<&str> = found.iter().map(|metric| metric.metric_id.as_str()).collect();
+    assert_eq!((found.len(), ids.len()), (12, 12));
+    let of = |name: &str, version: u64| -> Vec<f64> {
+        let version = ModelVersion::from_ordinal(version);
+        let of_model = found
+            .iter()
+            .filter(|metric| metric.name == name && metric.model_version.as_ref() == Some(&version));
+        of_model
+            .inspect(|metric| {
+                assert_eq!(
+                    (metric.scope.as_str(), metric.population.as_str()),
+                    ("model", "all")
+                );
+                assert_eq!(metric.n, 100);
+                assert!(metric.lo.unwrap() <= metric.value && metric.value <= metric.hi.unwrap());
+            })
+            .map(|metric| metric.value)
+            .collect()
+    };
+    assert_eq!(of(online::LATENCY_P95_MS, 1), [95.0, 95.0]);
+    assert_eq!(of(online::ERROR_RATE, 1), [0.0, 0.0]);
+    assert_eq!(of(online::ERROR_RATE, 2), [0.25, 0.25]);
+    assert_eq!(of(online::FALLBACK_RATE, 2), [0.5, 0.5]);
+
+    // Two windows of one stretch show the same condition: one alert.
+    let alerts = published::<Alert>(&bus).await;
+    let conditions: Vec<&str> = alerts.iter().map(|alert| alert.condition.as_str()).collect();
+    assert_eq!(conditions, ["error_rate_high"]);
+    assert_eq!(alerts[0].source, "replay");
+    assert!(alerts[0].message.contains("v000002"), "{}", alerts[0].message);
 }

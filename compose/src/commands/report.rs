@@ -1,9 +1,10 @@
 //! `marquee report`: one day as a document.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use marquee_replay::{EvaluationOptions, daily};
+use marquee_replay::{EvaluationOptions, Report, daily};
 use marquee_runtime::{Clock, SystemClock};
 
 use super::replay::time_ms;
@@ -24,16 +25,24 @@ pub(crate) async fn run(common: &Common, args: ReportArgs) -> Result<()> {
         ..EvaluationOptions::default()
     };
     let report = daily(&state.lake(), day_ms, options).await?;
-    let date = chrono::DateTime::from_timestamp_millis(day_ms)
-        .context("--date lies outside the calendar")?
-        .format("%Y-%m-%d")
-        .to_string();
+    let date = date_of(day_ms)?;
     let folder = args.out.unwrap_or_else(|| state.reports());
-    let pictures = folder.join(&date);
+    write(&report, &folder, &date)
+}
+
+/// The date of a moment, as files are named by it.
+pub(super) fn date_of(ms: i64) -> Result<String> {
+    let time = chrono::DateTime::from_timestamp_millis(ms).context("the date lies outside the calendar")?;
+    Ok(time.format("%Y-%m-%d").to_string())
+}
+
+/// Writes both forms of a report below `folder`, and says where.
+pub(super) fn write(report: &Report, folder: &Path, date: &str) -> Result<()> {
+    let pictures = folder.join(date);
     fs::create_dir_all(&pictures).with_context(|| format!("creating {}", pictures.display()))?;
     let mut files = vec![
         (folder.join(format!("{date}.html")), report.to_html()),
-        (folder.join(format!("{date}.md")), report.to_markdown(&date)),
+        (folder.join(format!("{date}.md")), report.to_markdown(date)),
     ];
     files.extend(
         report

@@ -16,10 +16,19 @@ use crate::instance::StateDir;
 /// Parts of the simulation that are summed up by themselves, so that a change shows.
 const PARTS: u64 = 10;
 
+/// A list as the recommender answers it.
 #[derive(Debug, Deserialize)]
-struct Served {
-    request_id: String,
+pub(super) struct Served {
+    pub(super) request_id: String,
+    pub(super) model_version: Option<String>,
     items: Vec<Item>,
+}
+
+impl Served {
+    /// The movies, from the top.
+    pub(super) fn movies(&self) -> Vec<MovieId> {
+        self.items.iter().map(|item| item.movie_id).collect()
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -90,7 +99,7 @@ fn visit(mut simulator: Simulator, url: &str, args: &SimulateArgs) -> Result<Vec
         };
         for _ in 0..session.lists {
             let served = ask(&agent, url, &session, args.k)?;
-            let list: Vec<MovieId> = served.items.iter().map(|item| item.movie_id).collect();
+            let list = served.movies();
             part.lists += 1;
             part.shown += list.len() as u64;
             part.expected += simulator.expected_clicks(&session, &list);
@@ -106,7 +115,8 @@ fn visit(mut simulator: Simulator, url: &str, args: &SimulateArgs) -> Result<Vec
     Ok(parts)
 }
 
-fn ask(agent: &ureq::Agent, url: &str, session: &Session, k: u32) -> Result<Served> {
+/// Asks for a list on behalf of who came.
+pub(super) fn ask(agent: &ureq::Agent, url: &str, session: &Session, k: u32) -> Result<Served> {
     let body = json!({
         "user_id": session.user_id,
         "k": k,

@@ -1,11 +1,14 @@
 //! `marquee sql`: questions to the lake: one on the command line, or one after the other on standard input.
 
-use std::io::{BufRead, IsTerminal, Write};
+mod editor;
+mod lines;
 
 use anyhow::{Result, bail};
 use marquee_replay::sql::{FUNCTIONS, documentation};
 use marquee_replay::{Format, SqlEngine, SqlOptions};
 use marquee_runtime::bus::Bus;
+
+use lines::{Lines, Said};
 
 use crate::cli::{Common, SqlArgs, SqlOutput};
 use crate::config::Config;
@@ -41,34 +44,49 @@ pub(crate) async fn run(common: &Common, args: SqlArgs) -> Result<()> {
     if let Some(query) = args.query {
         return answer(&engine, &query, format).await;
     }
-    ask_in_turn(&engine, format).await
+    ask_in_turn(&engine, format, Lines::new(state.sql_history())).await
 }
 
-/// Answers each statement of standard input as soon as its semicolon is there. At a terminal a mistake is told and the
-/// conversation goes on; a script ends with its first mistake.
-async fn ask_in_turn(engine: &SqlEngine, format: Format) -> Result<()> {
-    let is_terminal = std::io::stdin().is_terminal();
-    let mut lines = std::io::stdin().lock().lines();
+/// Answers each statement as soon as its semicolon is there. At a terminal a mistake is told and the conversation goes
+/// on, and Ctrl-C stops a question; a script ends with its first mistake.
+async fn ask_in_turn(engine: &SqlEngine, format: Format, mut lines: Lines) -> Result<()> {
+    let is_terminal = lines.is_typed();
     let (mut open, mut answered) = (String::new(), 0);
     loop {
-        if is_terminal {
-            print!("{}", if open.is_empty() { "marquee> " } else { "      -> " });
-            std::io::stdout().flush()?;
+        let said = lines.next(!open.is_empty())?;
+        let is_end = said.is_none();
+        match said {
+            Some(Said::Line(line)) => {
+                open += &line;
+                open.push('\n');
+            }
+            Some(Said::Nothing) => {
+                open.clear();
+                continue;
+            }
+            None => {}
         }
-        let line = lines.next().transpose()?;
-        let is_end = line.is_none();
-        open += &line.unwrap_or_default();
-        open.push('\n');
         let is_whole =
             open.trim_end().ends_with(';') && split(&format!("{open}SELECT 0")).last() == Some(&"SELECT 0");
         if is_whole || is_end {
+            lines.remember(&open)?;
             for statement in split(&open) {
                 answered += 1;
-                match answer(engine, statement, format).await {
-                    Err(error) if is_terminal => eprintln!("{error:#}"),
-                    outcome => outcome?,
+                if !is_terminal {
+                    answer(engine, statement, format).await?;
+                    continue;
+                }
+                tokio::select! {
+                    outcome = answer(engine, statement, format) => if let Err(error) = outcome {
+                        eprintln!("{error:#}");
+                    },
+                    _ = tokio::signal::ctrl_c() => eprintln!("stopped"),
                 }
             }
+            open.clear();
+        }
+        // An empty line begins nothing.
+        if open.trim().is_empty() {
             open.clear();
         }
         if is_end && answered == 0 && !is_terminal {

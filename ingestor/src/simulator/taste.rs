@@ -120,6 +120,13 @@ impl Tastes {
         }
     }
 
+    /// Whether any movie has this genre.
+    pub(super) fn knows_genre(&self, genre: &str) -> bool {
+        self.movies
+            .values()
+            .any(|(_, genres)| genres.iter().any(|of_movie| of_movie == genre))
+    }
+
     pub(super) fn has_genre(&self, movie: MovieId, genre: &str) -> bool {
         self.movies
             .get(&movie)

@@ -19,7 +19,8 @@ pub(crate) fn misshapen() -> DataFusionError {
     DataFusionError::Execution("a column of the lake has an unexpected type".into())
 }
 
-fn between(from_ms: i64, to_ms: i64) -> Expr {
+/// Rows whose event time lies from `from_ms` (inclusive) to `to_ms` (exclusive).
+pub(crate) fn between(from_ms: i64, to_ms: i64) -> Expr {
     let at = |ms| lit(ScalarValue::TimestampMillisecond(Some(ms), Some("UTC".into())));
     col("timestamp")
         .gt_eq(at(from_ms))

@@ -1,11 +1,10 @@
-//! Which windows have been evaluated, and which is next.
+//! Which windows have been looked at, and which is next.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::EvaluationConfig;
 use crate::disk::{Disk, OsDisk};
 use crate::error::Error;
 use crate::lake::manifests;
@@ -23,17 +22,28 @@ struct State {
     evaluated_until_ms: i64,
 }
 
+/// What a schedule is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// Name of the position's file.
+    pub(crate) name: &'static str,
+    /// Length of a window, ms; windows are aligned to multiples of it.
+    pub(crate) every_ms: i64,
+    /// How long after its end a window can still change, ms.
+    pub(crate) settles_ms: i64,
+}
+
 /// Windows in order, each once; the position survives restarts beside the lake.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     lake_dir: PathBuf,
-    config: EvaluationConfig,
+    pace: Pace,
     state: State,
 }
 
 impl Schedule {
-    pub(crate) fn open(lake_dir: &Path, config: EvaluationConfig) -> Result<Self, Error> {
-        let path = path(lake_dir);
+    pub(crate) fn open(lake_dir: &Path, pace: Pace) -> Result<Self, Error> {
+        let path = path(lake_dir, pace);
         let state = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| Error::damaged(&path, e.to_string()))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
@@ -41,7 +51,7 @@ impl Schedule {
         };
         Ok(Self {
             lake_dir: lake_dir.to_owned(),
-            config,
+            pace,
             state,
         })
     }
@@ -56,21 +66,19 @@ impl Schedule {
             .filter(|&(_, max)| max >= until)
             .map(|(min, _)| min.max(until))
             .min();
-        let length = self.config.every_ms.max(1);
+        let length = self.pace.every_ms.max(1);
         Ok(first.and_then(|first| {
             let start_ms = first.div_euclid(length) * length;
             let end_ms = start_ms + length;
-            let settled = end_ms
-                .saturating_add(self.config.attribution_window_ms)
-                .saturating_add(self.config.delay_ms);
+            let settled = end_ms.saturating_add(self.pace.settles_ms);
             (now_ms >= settled).then_some(Window { start_ms, end_ms })
         }))
     }
 
-    /// Notes that everything before the end of `window` has been evaluated and published.
+    /// Notes that everything before the end of `window` has been looked at, and what it showed published.
     pub(crate) fn done(&mut self, window: Window) -> Result<(), Error> {
         self.state.evaluated_until_ms = window.end_ms;
-        let path = path(&self.lake_dir);
+        let path = path(&self.lake_dir, self.pace);
         let temporary = path.with_extension("json.tmp");
         let bytes = serde_json::to_vec(&self.state).unwrap_or_default();
         OsDisk
@@ -81,6 +89,6 @@ impl Schedule {
     }
 }
 
-fn path(lake_dir: &Path) -> PathBuf {
-    lake_dir.join("_evaluation.json")
+fn path(lake_dir: &Path, pace: Pace) -> PathBuf {
+    lake_dir.join(format!("_{}.json", pace.name))
 }

@@ -20,6 +20,9 @@ struct OfUser {
     /// Items shown, and clicked by a click that names the request.
     shown: f64,
     clicked: f64,
+    /// Lists, and those with such a click.
+    lists: f64,
+    clicked_lists: f64,
     /// Per position: lists that were answered and had it, and those answered by the movie there.
     positions: Vec<(f64, f64)>,
 }
@@ -73,10 +76,15 @@ impl Outcome {
 
 /// Anonymous lists are independent of one another.
 pub(crate) fn cluster_of(list: &List) -> u64 {
+    cluster_of_request(list.user_id, &list.request_id)
+}
+
+/// The user, or a cluster of its own for an anonymous request.
+pub(crate) fn cluster_of_request(user_id: Option<u64>, request_id: &str) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
-    list.user_id.unwrap_or_else(|| {
+    user_id.unwrap_or_else(|| {
         let mut hasher = DefaultHasher::new();
-        list.request_id.hash(&mut hasher);
+        request_id.hash(&mut hasher);
         // Beyond every user id.
         hasher.finish() | 1 << 63
     })
@@ -95,6 +103,8 @@ impl Tally {
         let user = self.users.entry(cluster_of(list)).or_default();
         user.shown += list.items.len() as f64;
         user.clicked += outcome.clicked.len() as f64;
+        user.lists += 1.0;
+        user.clicked_lists += f64::from(u8::from(!outcome.clicked.is_empty()));
         self.clicks += outcome.clicked.len() as u64;
         if outcome.movies.is_empty() {
             return;
@@ -158,6 +168,12 @@ impl Tally {
         (self.clicks > 0)
             .then(|| cluster::proportion(self.users.values().map(|user| (user.clicked, user.shown))))
             .flatten()
+    }
+
+    /// Lists with a click over all lists; `None` where no click ever names a list.
+    pub(super) fn clicked_lists(&self) -> Option<Estimate> {
+        let of_users = self.users.values().map(|user| (user.clicked_lists, user.lists));
+        (self.clicks > 0).then(|| cluster::proportion(of_users)).flatten()
     }
 
     /// Geometric mean of the seconds (plus one) to the first answer, less one.
@@ -311,6 +327,8 @@ mod tests {
         assert_eq!(tally.mrr().unwrap().value, 0.5);
         let ctr = tally.ctr().unwrap();
         assert_eq!((ctr.value, ctr.n), (1.0 / 6.0, 6));
+        let lists = tally.clicked_lists().unwrap();
+        assert_eq!((lists.value, lists.n), (0.5, 2));
         assert!((tally.seconds_to_answer().unwrap().value - 0.999).abs() < 1e-9);
         let positions: Vec<f64> = tally.by_position().iter().map(|at| at.value).collect();
         assert_eq!(positions, [0.0, 1.0]);
@@ -325,7 +343,7 @@ mod tests {
             ..answer("e", 1, 7, 1, None)
         };
         tally.add(&served, &outcome(&served, &[click]), 10);
-        assert_eq!(tally.ctr(), None);
+        assert_eq!((tally.ctr(), tally.clicked_lists()), (None, None));
         assert_eq!(tally.hit_rate().unwrap().value, 1.0);
     }
 

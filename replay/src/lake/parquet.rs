@@ -5,29 +5,62 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, new_null_array};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::basic::{Compression, Encoding, ZstdLevel};
 use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::schema::types::ColumnPath;
 
 use crate::error::Error;
 
 /// Rows of one row group: small enough that a filter on time skips much of a compacted file.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
 
-/// The bytes of one Parquet file, zstd-compressed.
-pub(crate) fn write_file(batches: &[RecordBatch]) -> Result<Vec<u8>, Error> {
-    let properties = WriterProperties::builder()
+/// Columns of ids that are hardly ever the same twice.
+const IDS: [&str; 3] = ["request_id", "event_id", "metric_id"];
+
+/// How each column is written. Texts and numbers that repeat are best in a dictionary, which is the default; a column in
+/// which every value is new only pays for building one.
+fn properties(schema: &Schema) -> WriterProperties {
+    let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_created_by(concat!("marquee ", env!("CARGO_PKG_VERSION")).to_owned())
-        .build();
+        .set_created_by(concat!("marquee ", env!("CARGO_PKG_VERSION")).to_owned());
+    let mut plain = |path: Vec<String>, encoding: Encoding| {
+        let path = ColumnPath::new(path);
+        let builder = std::mem::take(&mut properties);
+        properties = builder
+            .set_column_dictionary_enabled(path.clone(), false)
+            .set_column_encoding(path, encoding);
+    };
+    for field in schema.fields() {
+        let own = vec![field.name().clone()];
+        match field.data_type() {
+            // Times and offsets rise by little.
+            DataType::Timestamp(..) => plain(own, Encoding::DELTA_BINARY_PACKED),
+            DataType::Int64 if field.name() == "kafka_offset" => plain(own, Encoding::DELTA_BINARY_PACKED),
+            // Ids begin with their time.
+            DataType::Utf8 if IDS.contains(&field.name().as_str()) => plain(own, Encoding::DELTA_BYTE_ARRAY),
+            DataType::Float64 if field.name() == "latency_ms" => plain(own, Encoding::BYTE_STREAM_SPLIT),
+            DataType::List(item) if field.name() == "items" => {
+                let score = ["items", "list", item.name(), "score"].map(str::to_owned);
+                plain(score.into(), Encoding::BYTE_STREAM_SPLIT);
+            }
+            _ => {}
+        }
+    }
+    properties.build()
+}
+
+/// The bytes of one Parquet file, zstd-compressed.
+pub(crate) fn write_file(batches: &[RecordBatch]) -> Result<Vec<u8>, Error> {
     let schema = batches
         .first()
         .map(RecordBatch::schema)
         .ok_or_else(|| Error::Config("a file needs rows".into()))?;
+    let properties = properties(&schema);
     let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
     for batch in batches {
         writer.write(batch)?;
@@ -74,9 +107,10 @@ fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Strin
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::{AsArray, Int64Array};
-    use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use datafusion::arrow::datatypes::{Field, Int64Type};
 
     use super::*;
+    use crate::table::Table;
 
     fn schema(fields: &[(&str, DataType, bool)]) -> SchemaRef {
         let fields: Vec<Field> = fields
@@ -108,5 +142,56 @@ mod tests {
             let error = read_file(&path, &impossible).unwrap_err();
             assert!(matches!(error, Error::Damaged { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn columns_that_never_repeat_are_written_without_a_dictionary_and_come_back() {
+        let mut rows = Table::RequestLogs.rows().unwrap();
+        for offset in 0..1_000_i64 {
+            let json = format!(
+                r#"{{"schema_version":1,"request_id":"0190-{offset}","timestamp":{offset},"endpoint":"recommend",
+                "status":200,"policy":"ranked","k":1,"candidates":9,"latency_ms":0.{offset},"items":[
+                {{"movie_id":1,"rank":0,"score":1.{offset},"source":"blend","propensity":1.0}}]}}"#
+            );
+            let record = marquee_runtime::bus::RawRecord {
+                topic: Table::RequestLogs.topic(),
+                partition: 0,
+                offset,
+                timestamp_ms: -1,
+                key: None,
+                value: Some(json.into_bytes()),
+            };
+            rows.push(&record).unwrap();
+        }
+        let batch = rows.finish().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("logs.parquet");
+        std::fs::write(&path, write_file(std::slice::from_ref(&batch)).unwrap()).unwrap();
+        assert_eq!(read_file(&path, &batch.schema()).unwrap(), [batch]);
+
+        let file = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap();
+        let encodings: std::collections::BTreeMap<String, Vec<Encoding>> = file
+            .metadata()
+            .row_group(0)
+            .columns()
+            .iter()
+            .map(|column| (column.column_path().string(), column.encodings().collect()))
+            .collect();
+        for (path, encoding) in [
+            ("kafka_offset", Encoding::DELTA_BINARY_PACKED),
+            ("timestamp", Encoding::DELTA_BINARY_PACKED),
+            ("request_id", Encoding::DELTA_BYTE_ARRAY),
+            ("latency_ms", Encoding::BYTE_STREAM_SPLIT),
+            ("items.list.item.score", Encoding::BYTE_STREAM_SPLIT),
+            ("items.list.item.movie_id", Encoding::RLE_DICTIONARY),
+            ("endpoint", Encoding::RLE_DICTIONARY),
+        ] {
+            assert!(
+                encodings[path].contains(&encoding),
+                "{path}: {:?}",
+                encodings[path]
+            );
+        }
+        assert!(!encodings["request_id"].contains(&Encoding::RLE_DICTIONARY));
     }
 }

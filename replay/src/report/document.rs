@@ -1,6 +1,6 @@
 //! A report, whatever it is about, and its two forms.
 
-use super::svg;
+use super::{svg, timeline};
 
 /// A table of texts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,6 +27,21 @@ pub(super) struct Band {
     pub(super) value: f64,
     pub(super) lo: f64,
     pub(super) hi: f64,
+}
+
+/// Values over time, under one name.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Series {
+    pub(super) name: String,
+    /// Moment, ms, with what was measured then.
+    pub(super) points: Vec<(i64, Band)>,
+}
+
+/// Something that happened at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) at_ms: i64,
+    pub(super) text: String,
 }
 
 /// A picture.
@@ -67,6 +82,10 @@ impl Chart {
 
     pub(super) fn line(name: &str, title: &str, values: &[(String, f64)]) -> Self {
         Self::new(name, title, svg::band(title, &plain(values)))
+    }
+
+    pub(super) fn timeline(name: &str, title: &str, series: &[Series], marks: &[Mark]) -> Self {
+        Self::new(name, title, timeline::timeline(title, series, marks))
     }
 
     pub(super) fn band(name: &str, title: &str, values: Vec<Band>) -> Self {

@@ -2,12 +2,12 @@
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Float64Type};
+use datafusion::arrow::datatypes::{DataType, Float64Type, TimestampMillisecondType};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use marquee_schemas::StageLatency;
 use marquee_statistics::Estimate;
 
-use super::document::{Band, TableData};
+use super::document::{Band, Mark, Series, TableData};
 use crate::error::Error;
 use crate::evaluation::text_at;
 use crate::sql::{QueryResult, SqlEngine, SqlError};
@@ -103,6 +103,53 @@ impl Ask {
             }
         }
         Ok(series)
+    }
+
+    /// Name, moment, value, lower and upper end per row, in the order of names and moments.
+    pub(super) async fn timeline(&self, question: &str) -> Result<Vec<Series>, Error> {
+        let mut all: Vec<Series> = Vec::new();
+        for batch in &self.run(question).await?.batches {
+            let number =
+                |column: usize, row: usize| batch.column(column).as_primitive::<Float64Type>().value(row);
+            let moments = batch.column(1).as_primitive::<TimestampMillisecondType>();
+            for row in 0..batch.num_rows() {
+                let name = text_at(batch.column(0), row).map_err(fail)?.unwrap_or_default();
+                if all.last().is_none_or(|series| series.name != name) {
+                    all.push(Series {
+                        name: name.to_owned(),
+                        points: Vec::new(),
+                    });
+                }
+                let band = Band {
+                    label: String::new(),
+                    value: number(2, row),
+                    lo: number(3, row),
+                    hi: number(4, row),
+                };
+                if let Some(series) = all.last_mut() {
+                    series.points.push((moments.value(row), band));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Moment and text per row.
+    pub(super) async fn marks(&self, question: &str) -> Result<Vec<Mark>, Error> {
+        let mut marks = Vec::new();
+        for batch in &self.run(question).await?.batches {
+            let moments = batch.column(0).as_primitive::<TimestampMillisecondType>();
+            for row in 0..batch.num_rows() {
+                marks.push(Mark {
+                    at_ms: moments.value(row),
+                    text: text_at(batch.column(1), row)
+                        .map_err(fail)?
+                        .unwrap_or_default()
+                        .to_owned(),
+                });
+            }
+        }
+        Ok(marks)
     }
 
     /// Names of the stages that requests of this day went through, in their order.

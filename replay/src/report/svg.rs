@@ -2,10 +2,10 @@
 
 use super::document::Band;
 
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 220.0;
-const LEFT: f64 = 56.0;
-const BOTTOM: f64 = 24.0;
+pub(super) const WIDTH: f64 = 720.0;
+pub(super) const HEIGHT: f64 = 220.0;
+pub(super) const LEFT: f64 = 56.0;
+pub(super) const BOTTOM: f64 = 24.0;
 const TOP: f64 = 12.0;
 /// Labels along the axis, at most.
 const LABELS: usize = 12;
@@ -19,7 +19,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// The next "round" number at or above `value`: 1, 2 or 5 times a power of ten.
-fn ceiling(value: f64) -> f64 {
+pub(super) fn ceiling(value: f64) -> f64 {
     if value <= 0.0 || !value.is_finite() {
         return 1.0;
     }
@@ -31,11 +31,11 @@ fn ceiling(value: f64) -> f64 {
         .unwrap_or(value)
 }
 
-fn y(value: f64, top: f64) -> f64 {
+pub(super) fn y(value: f64, top: f64) -> f64 {
     HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * (value / top).clamp(0.0, 1.0)
 }
 
-fn frame(title: &str, labels: &[&str], top: f64, drawing: &str) -> String {
+pub(super) fn frame(title: &str, labels: &[&str], top: f64, drawing: &str) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" \
          font-family=\"sans-serif\" font-size=\"11\" role=\"img\"><title>{}</title>",

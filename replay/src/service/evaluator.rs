@@ -1,92 +1,53 @@
 //! Evaluates each window once it can no longer change, and publishes the figures.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
-
+use async_trait::async_trait;
+use marquee_runtime::Bus;
 use marquee_runtime::bus::{Outgoing, Publisher};
-use marquee_runtime::{Bus, Clock};
-use marquee_schemas::{ModelVersion, QualityMetric, SchemaVersion};
-use marquee_statistics::Estimate;
-use tokio_util::sync::CancellationToken;
+use marquee_schemas::{QualityMetric, online};
 
+use super::rounds::{Round, Subject, Windows, figure};
 use crate::config::Config;
 use crate::error::Error;
-use crate::evaluation::{EvaluationOptions, Schedule, Slice, SliceEvaluation, Window, evaluate};
-use crate::lake::manifests;
+use crate::evaluation::{EvaluationOptions, Pace, Slice, SliceEvaluation, Window, evaluate};
 use crate::table::Table;
 
-const POLL: Duration = Duration::from_secs(1);
+/// The rounds of the evaluation. A window's figures are published before it is noted as done, so a kill between the two
+/// publishes them again under the same ids, by which their readers recognise them.
+pub(super) struct Evaluator<'a> {
+    config: &'a Config,
+    publisher: Publisher,
+    windows: Windows<'a>,
+}
 
-/// How long to leave an evaluation alone that failed.
-const PAUSE: Duration = Duration::from_secs(60);
-
-/// Next offset by table and partition.
-type Positions = BTreeMap<(Table, i32), i64>;
-
-/// Runs until `token` is cancelled. A window's figures are published before it is noted as done, so a kill between
-/// the two publishes them again under the same ids, by which their readers recognise them.
-pub(super) async fn run(
-    config: &Config,
-    bus: &Bus,
-    clock: &Arc<dyn Clock>,
-    token: &CancellationToken,
-) -> Result<(), Error> {
-    let mut evaluator = Evaluator {
-        config,
-        bus,
-        publisher: bus.publisher("marquee-replay-evaluation")?,
-        schedule: Schedule::open(&config.lake_dir, config.evaluation.clone())?,
-        awaited: None,
-    };
-    let mut wait = POLL;
-    loop {
-        tokio::select! {
-            () = token.cancelled() => return Ok(()),
-            () = tokio::time::sleep(wait) => {}
-        }
-        wait = POLL;
-        tokio::select! {
-            () = token.cancelled() => return Ok(()),
-            outcome = evaluator.step(clock.now_ms()) => match outcome {
-                Ok(()) => {}
-                Err(Error::Bus(error)) if error.is_transient() => {
-                    tracing::warn!(%error, "the evaluation is postponed");
-                }
-                // The evaluation can be made up for; what must not stop for it is the sink.
-                Err(Error::Sql(error)) => {
-                    tracing::error!(%error, "the evaluation failed and will be tried again");
-                    wait = PAUSE;
-                }
-                Err(error) => return Err(error),
-            },
-        }
+impl<'a> Evaluator<'a> {
+    pub(super) fn new(config: &'a Config, bus: &'a Bus) -> Result<Self, Error> {
+        let evaluation = &config.evaluation;
+        let pace = Pace {
+            name: "evaluation",
+            every_ms: evaluation.every_ms,
+            settles_ms: evaluation
+                .attribution_window_ms
+                .saturating_add(evaluation.delay_ms),
+        };
+        Ok(Self {
+            config,
+            publisher: bus.publisher("marquee-replay-evaluation")?,
+            windows: Windows::open(
+                &config.lake_dir,
+                bus,
+                pace,
+                &[Table::RequestLogs, Table::Interactions],
+            )?,
+        })
     }
 }
 
-struct Evaluator<'a> {
-    config: &'a Config,
-    bus: &'a Bus,
-    publisher: Publisher,
-    schedule: Schedule,
-    /// A window that is over, and how far the lake must have come to hold all of it.
-    awaited: Option<(Window, Positions)>,
-}
-
-impl Evaluator<'_> {
-    /// Evaluates the next window, if one is due and complete.
+#[async_trait]
+impl Round for Evaluator<'_> {
     async fn step(&mut self, now_ms: i64) -> Result<(), Error> {
-        let Some(window) = self.schedule.due(now_ms)? else {
+        let Some(window) = self.windows.ready(now_ms).await? else {
             return Ok(());
         };
-        let ends = match self.awaited.take() {
-            Some((awaited, ends)) if awaited == window => ends,
-            _ => self.ends().await?,
-        };
-        if !self.holds(&ends)? {
-            self.awaited = Some((window, ends));
-            return Ok(());
-        }
         let options = EvaluationOptions {
             attribution_window_ms: self.config.evaluation.attribution_window_ms,
             ..EvaluationOptions::default()
@@ -99,7 +60,7 @@ impl Evaluator<'_> {
             .map(|metric| Outgoing::of(&metric))
             .collect();
         self.publisher.publish_all(&metrics).await?;
-        self.schedule.done(window)?;
+        self.windows.done(window)?;
         tracing::info!(
             window_start_ms = window.start_ms,
             window_end_ms = window.end_ms,
@@ -108,36 +69,10 @@ impl Evaluator<'_> {
         );
         Ok(())
     }
-
-    async fn ends(&self) -> Result<Positions, Error> {
-        let mut ends = Positions::new();
-        for table in [Table::RequestLogs, Table::Interactions] {
-            let of_table = self.bus.watermarks(table.topic()).await?.ends();
-            ends.extend(
-                of_table
-                    .into_iter()
-                    .map(|(partition, end)| ((table, partition), end)),
-            );
-        }
-        Ok(ends)
-    }
-
-    fn holds(&self, ends: &Positions) -> Result<bool, Error> {
-        let mut positions = Positions::new();
-        for table in [Table::RequestLogs, Table::Interactions] {
-            for manifest in manifests(&self.config.lake_dir, table)? {
-                positions.insert((table, manifest.partition), manifest.next_offset);
-            }
-        }
-        Ok(ends
-            .iter()
-            .all(|(shard, &end)| positions.get(shard).copied().unwrap_or(0) >= end))
-    }
 }
 
 /// The figures of one slice in one window. Ids follow from what is measured and when, never from the values.
 fn metrics_of(slice: &SliceEvaluation, window: Window, k: usize) -> Vec<QualityMetric> {
-    let version = slice.model_version.as_deref().unwrap_or("none");
     let (scope, population) = match &slice.slice {
         Slice::All => ("model", "all".to_owned()),
         Slice::Warm => ("model", "warm".to_owned()),
@@ -145,36 +80,33 @@ fn metrics_of(slice: &SliceEvaluation, window: Window, k: usize) -> Vec<QualityM
         Slice::Surface(name) => ("surface", name.to_string()),
         Slice::Arm { experiment, arm } => ("arm", format!("{experiment}/{arm}")),
     };
-    let metric = |name: String, estimate: Estimate| QualityMetric {
-        schema_version: SchemaVersion,
-        metric_id: format!(
-            "replay/{name}/{version}/{scope}/{population}/{}/{}",
-            window.start_ms, window.end_ms
-        ),
-        name,
-        scope: scope.into(),
-        population: population.clone(),
-        model_version: slice.model_version.clone().map(ModelVersion),
-        value: estimate.value,
-        lo: estimate.interval.map(|interval| interval.0),
-        hi: estimate.interval.map(|interval| interval.1),
-        n: estimate.n,
-        window_start_ms: window.start_ms,
-        window_end_ms: window.end_ms,
-    };
     [
         (format!("next_interaction_hit_rate@{k}"), slice.hit_rate),
         (format!("next_interaction_ndcg@{k}"), slice.ndcg),
         (format!("next_interaction_mrr@{k}"), slice.mrr),
-        ("ctr".to_owned(), slice.ctr),
+        (online::CTR.to_owned(), slice.clicked_lists),
+        ("item_ctr".to_owned(), slice.ctr),
     ]
     .into_iter()
-    .filter_map(|(name, estimate)| Some(metric(name, estimate?)))
+    .filter_map(|(name, estimate)| {
+        Some(figure(
+            Subject {
+                name: &name,
+                model_version: slice.model_version.as_deref(),
+                scope,
+                population: &population,
+            },
+            estimate?,
+            window,
+        ))
+    })
     .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use marquee_statistics::Estimate;
+
     use super::*;
 
     #[test]
@@ -195,6 +127,11 @@ mod tests {
             ndcg: None,
             mrr: None,
             ctr: None,
+            clicked_lists: Some(Estimate {
+                value: 0.25,
+                interval: None,
+                n: 3,
+            }),
             seconds_to_answer: None,
             distinct_movies: 3,
             coverage: None,
@@ -205,7 +142,12 @@ mod tests {
             end_ms: 600_000,
         };
         let metrics = metrics_of(&slice, window, 10);
-        assert_eq!(metrics.len(), 1);
+        assert_eq!(metrics.len(), 2);
+        // The figure that a rollout is judged by counts lists, not items.
+        assert_eq!(
+            (metrics[1].name.as_str(), metrics[1].value, metrics[1].n),
+            ("ctr", 0.25, 3)
+        );
         assert_eq!(
             metrics[0].metric_id,
             "replay/next_interaction_hit_rate@10/v000001/model/warm/0/600000"

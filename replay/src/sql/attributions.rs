@@ -27,7 +27,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::prelude::SessionContext;
 use marquee_schemas::arrow::timestamp;
 
-use super::provider::{DATE, LakeTable};
+use super::provider::{DATE, LakeTable, narrowing};
 use crate::date;
 use crate::evaluation::{Chunk, load_chunk, stretches};
 use crate::table::Table;
@@ -95,7 +95,7 @@ impl TableProvider for Attributions {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>, DataFusionError> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        Ok(narrowing(filters))
     }
 
     async fn scan(

@@ -10,25 +10,18 @@
 //! Through all of it no request may fail. The story ends with what was promised and what was kept; a promise that was
 //! not kept ends the command with an error.
 
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, Result, bail, ensure};
-use marquee_broker::BrokerConfig;
+use anyhow::{Result, bail, ensure};
 use marquee_runtime::SystemClock;
-use marquee_runtime::bus::{Bus, BusConfig};
-use marquee_runtime::supervise::{ServiceError, Stage, Supervisor, stop_signal};
-use marquee_schemas::{ALL_TOPICS, ModelAction, ModelEvent, ModelEventKind, RetrainEvent};
+use marquee_schemas::{ModelAction, ModelEvent, ModelEventKind, RetrainEvent};
 use marquee_trainer::{manual_retrain_event, registry};
-use tokio_util::sync::CancellationToken;
 
 use super::load::Load;
+use super::perform::perform;
 use super::stage::{DemoStage, Events, Trainer};
-use crate::cli::{Common, DemoRetrainingArgs, ServiceName};
+use crate::cli::{Common, DemoRetrainingArgs};
 use crate::commands::model_events;
 use crate::config::Config;
 use crate::ingest;
-use crate::instance::StateDir;
-use crate::services;
 
 /// Shares of the ratings: what the first model learns from, when the trigger fires, what act 2 streams in.
 const FIRST_SHARE: f64 = 0.7;
@@ -38,67 +31,20 @@ const SECOND_SHARE: f64 = 0.92;
 pub(crate) async fn run(common: &Common, args: DemoRetrainingArgs) -> Result<()> {
     let dataset = ingest::load(args.dataset.clone()).await?;
     let (first, trigger) = (dataset.split_at(FIRST_SHARE), dataset.split_at(TRIGGER_SHARE));
-    let folder = tempfile::tempdir().context("making a folder for the demo")?;
-    let state = StateDir::new(folder.path())?;
-    let mut config = Config::load(common)?;
-    services::place(&mut config, &state);
-    config.broker.listen.set_port(0);
-    config.recommender.listen = "127.0.0.1:0".into();
-    config.feature_processor.all_partitions = true;
-    let triggers = &mut config.feature_processor.triggers;
-    triggers.bootstrap_min_interactions = first as u64;
-    triggers.volume_interactions = (trigger - first) as u64;
-    // Minutes instead of days: fewer requests to a stage, and more certainty for how often they are looked at.
-    config.trainer.rollout.enabled = true;
-    config.trainer.rollout.min_stage_ms = 3_000;
-    config.trainer.rollout.min_requests = 300;
-    config.trainer.rollout.certainty = 3.0;
-
-    let mut supervisor = Supervisor::new(config.shutdown_grace());
-    let broker = marquee_broker::start(BrokerConfig {
-        listen: config.broker.listen,
-        database: state.broker_database(),
-    })
-    .await?;
-    let bus = Bus::new(BusConfig {
-        brokers: broker.address().to_string(),
-        ..config.kafka.clone()
-    });
-    let token = supervisor.token(Stage::Foundation);
-    supervisor.spawn("broker", Stage::Foundation, async move {
-        broker.run(token).await.map_err(ServiceError::from)
-    });
-    bus.wait_ready(Duration::from_secs(30)).await?;
-    bus.ensure_topics(&ALL_TOPICS).await?;
-    services::start(&mut supervisor, ServiceName::FeatureProcessor, &config, &bus).await?;
-    let address = services::start(&mut supervisor, ServiceName::Recommender, &config, &bus)
-        .await?
-        .http
-        .context("the recommender does not listen")?;
-
-    let told = CancellationToken::new();
-    let (over, signal) = (told.clone(), stop_signal().context("installing signal handlers")?);
-    let ended = supervisor.token(Stage::Edge);
-    supervisor.spawn_job("story", Stage::Edge, async move {
-        let stage = DemoStage {
-            bus,
-            config,
-            dataset,
-            url: format!("http://{address}"),
-            begun: Instant::now(),
-            ended,
-        };
-        let outcome = play(&stage, args.events_per_s).await;
-        told.cancel();
-        outcome.map_err(|error| format!("{error:#}").into())
-    });
-    let end = async move {
-        tokio::select! {
-            () = signal => {}
-            () = over.cancelled() => {}
-        }
+    let adjust = |config: &mut Config| {
+        let triggers = &mut config.feature_processor.triggers;
+        triggers.bootstrap_min_interactions = first as u64;
+        triggers.volume_interactions = (trigger - first) as u64;
+        // Minutes instead of days: fewer requests to a stage, and more certainty for how often they are looked at.
+        config.trainer.rollout.enabled = true;
+        config.trainer.rollout.min_stage_ms = 3_000;
+        config.trainer.rollout.min_requests = 300;
+        config.trainer.rollout.certainty = 3.0;
     };
-    Ok(supervisor.run(end).await?)
+    perform(common, dataset, &[], adjust, move |stage| async move {
+        play(&stage, args.events_per_s).await
+    })
+    .await
 }
 
 /// What was promised, and whether it was kept.
