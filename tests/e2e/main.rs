@@ -8,6 +8,7 @@
 mod bad_input;
 mod browser;
 mod cli;
+mod demo;
 mod described;
 mod harness;
 mod kill;
