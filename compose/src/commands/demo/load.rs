@@ -23,7 +23,7 @@ const CLICKS: f64 = 0.6;
 /// What of it is left for a spoilt version.
 const SPOILT: f64 = 0.2;
 const PEOPLE_AT_ONCE: u64 = 4;
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(15);
 const WINDOW: Duration = Duration::from_secs(2);
 
 /// What became of the requests, over the whole story.
