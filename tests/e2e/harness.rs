@@ -57,6 +57,9 @@ impl Marquee {
             .args(extra)
             // What is tested is the way of a model, not its quality: a short replay trains the ranker in seconds.
             .env("MARQUEE_TRAINER__MODEL__FIT__WINDOW", "4000")
+            // Scenarios share the machine with each other and with compilers: that every request waits says nothing of
+            // this process.
+            .env("MARQUEE_RECOMMENDER__SHED_DELAY_MS", "0")
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file);
