@@ -289,7 +289,7 @@ async fn a_day_is_reported_with_its_tables_and_pictures_and_an_empty_day_too() {
         lists.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(),
         ["v000001", "v000002"]
     );
-    assert_eq!(report.charts().count(), 3);
+    assert_eq!(report.charts().count(), 4);
     let markdown = report.to_markdown("pictures");
     assert!(markdown.contains("| v000002 | arm trial/b |"), "{markdown}");
     assert!(report.to_html().contains("<svg"));

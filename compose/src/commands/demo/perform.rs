@@ -37,6 +37,7 @@ where
     config.recommender.listen = "127.0.0.1:0".into();
     config.replay.http.listen.set_port(0);
     config.feature_processor.all_partitions = true;
+    config.feature_processor.copy_rows_every_ms = 0;
     adjust(&mut config);
 
     let mut supervisor = Supervisor::new(config.shutdown_grace());
