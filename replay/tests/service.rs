@@ -139,10 +139,10 @@ async fn count(engine: &SqlEngine, table: &str) -> (i64, i64) {
 }
 
 /// All records of a topic.
-async fn published<T: Record + Send + 'static>(bus: &Bus) -> Vec<T> {
+async fn published<T: Record>(bus: &Bus) -> Vec<T> {
     let bus = bus.clone();
     let read = move || {
-        let mut found = Vec::new();
+        let mut found: Vec<T> = Vec::new();
         bus.read_range(T::TOPIC, &BTreeMap::new(), &BTreeMap::new(), |record| {
             found.push(decode(&record.value.unwrap()).unwrap());
             Ok::<_, std::convert::Infallible>(())

@@ -157,7 +157,7 @@ impl Story {
             .model
             .blend
             .weights
-            .retain(|source, _| source.starts_with("likes_"));
+            .retain(|source, _| source.starts_with("popular-"));
         recipe.model.fit.window = 0;
         let trainer = Trainer::start(recipe, &stage.bus, &stage.ended);
         let promoted = |event: &marquee_schemas::ModelEvent| {
