@@ -58,7 +58,8 @@ pub fn wilson(p: f64, n: f64) -> (f64, f64) {
     let z2 = Z_95 * Z_95;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z_95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    ((centre - half).max(0.0), (centre + half).min(1.0))
+    // At a share of 0 or 1 rounding may put an end past the share itself.
+    ((centre - half).clamp(0.0, p), (centre + half).clamp(p, 1.0))
 }
 
 #[expect(
@@ -121,6 +122,16 @@ mod tests {
         let (lo, hi) = wilson(0.8, 10.0);
         near(lo, 0.4902);
         near(hi, 0.9433);
+    }
+
+    #[test]
+    fn wilsons_interval_holds_the_share_at_its_ends() {
+        for n in 1..200_u32 {
+            for p in [0.0, 1.0] {
+                let (lo, hi) = wilson(p, f64::from(n));
+                assert!(lo <= p && p <= hi, "{p} of {n}: {lo} {hi}");
+            }
+        }
     }
 
     #[test]
