@@ -29,12 +29,15 @@ use crate::wire::corrupt;
 #[derive(Debug, Default)]
 pub(crate) struct Restoring {
     /// By row: the newest bytes that are not newer than the mark, and all that are.
-    rows: HashMap<RowKey, Vec<(i64, Vec<u8>)>>,
+    rows: HashMap<RowKey, Vec<RowAt>>,
     mark: Option<(i64, Mark)>,
 }
 
-/// What a record of the topic says, if it is a row.
-fn read(record: &RawRecord) -> Option<(RowKey, Option<(i64, Vec<u8>)>)> {
+/// A row's bytes and the next offset that they stand for.
+type RowAt = (i64, Vec<u8>);
+
+/// What a record of the topic says, if it is a row; a tombstone has no bytes.
+fn read(record: &RawRecord) -> Option<(RowKey, Option<RowAt>)> {
     let key = std::str::from_utf8(record.key.as_deref()?).ok()?.parse().ok()?;
     match record.value.as_deref() {
         None | Some([]) => Some((key, None)),

@@ -59,7 +59,7 @@ pub fn wilson(p: f64, n: f64) -> (f64, f64) {
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z_95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
     // At a share of 0 or 1 rounding may put an end past the share itself.
-    ((centre - half).clamp(0.0, p), (centre + half).clamp(p, 1.0))
+    ((centre - half).max(0.0).min(p), (centre + half).min(1.0).max(p))
 }
 
 #[expect(
