@@ -166,8 +166,8 @@ mod tests {
             all.iter().for_each(|(key, bytes)| rows.add(*key, bytes));
             rows
         };
-        let (one, two): ((RowKey, &[u8]), (RowKey, &[u8])) =
-            ((RowKey::User(1), b"abcdefghij"), (RowKey::Movie(1), b"x"));
+        let one: (RowKey, &[u8]) = (RowKey::User(1), b"abcdefghij");
+        let two: (RowKey, &[u8]) = (RowKey::Movie(1), b"x");
         let both = rows(&[one, two]);
         assert_eq!(rows(&[two, one]), both);
         assert_eq!(Rows::decode(&both.encode()), Some(both));

@@ -1,6 +1,6 @@
 //! A new owner of a partition: from the rows that the old one has copied, and whatever is wrong with them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -112,13 +112,13 @@ fn hashes(processor: &TestProcessor) -> Vec<String> {
 struct Peace {
     log: Log,
     hashes: Vec<String>,
-    changelog: std::collections::BTreeMap<(Option<i32>, Vec<u8>), Option<Vec<u8>>>,
+    changelog: Compacted,
 }
 
-fn newest(
-    sink: &MemorySink,
-    topic: Topic,
-) -> std::collections::BTreeMap<(Option<i32>, Vec<u8>), Option<Vec<u8>>> {
+/// The newest value, or tombstone, by partition and key.
+type Compacted = BTreeMap<(Option<i32>, Vec<u8>), Option<Vec<u8>>>;
+
+fn newest(sink: &MemorySink, topic: Topic) -> Compacted {
     let records = sink.records().into_iter().filter(|record| record.topic == topic);
     records
         .map(|record| ((record.partition, record.key), record.value))
@@ -145,7 +145,7 @@ fn copying_rows_changes_neither_state_nor_changelog() {
     plain.copy_rows_every_ms = 0;
     let (processor, outcome) = undisturbed(&plain, &catalogue(MOVIES), &peace.log, 300);
     assert_eq!(hashes(&processor), peace.hashes);
-    let changelog: std::collections::BTreeMap<_, _> = compacted(&outcome.published, Topic::Features)
+    let changelog: BTreeMap<_, _> = compacted(&outcome.published, Topic::Features)
         .into_iter()
         .map(|(key, value)| (key, Some(value)))
         .collect();
