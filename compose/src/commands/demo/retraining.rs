@@ -98,9 +98,12 @@ async fn play(stage: &DemoStage, events_per_s: f64) -> Result<()> {
     promises.note(
         totals.failed == 0 && totals.requests > 0,
         format!(
-            "{} of {} requests failed; answered by {}",
+            "{} of {} requests failed{}; answered by {}",
             totals.failed,
             totals.requests,
+            totals
+                .first_failure
+                .map_or_else(String::new, |failure| format!(", the first with: {failure}")),
             answered.join(", ")
         ),
     );
