@@ -176,7 +176,8 @@ fn lists_go_on_through_three_swaps_and_an_outage() {
             broker.stop();
             println!("the broker is away for {away:?}");
             std::thread::sleep(away);
-            broker.restart().unwrap();
+            // On a busy machine it may take longer than one attempt waits.
+            eventually("the broker answers again", || broker.restart().ok());
             println!(
                 "the broker is back; {} logs wait",
                 metric(&url, "marquee_request_log_spool_records")
