@@ -1,6 +1,6 @@
 //! Lists go on, and none goes unlogged, while models are swapped and the broker is away.
 //!
-//! `MARQUEE_SOAK_MINUTES=10 cargo test --release -p marquee --test e2e soak -- --nocapture` runs the long form, with the
+//! `SOAK_MINUTES=10 cargo test --release -p marquee --test e2e soak -- --nocapture` runs the long form, with the
 //! broker away for a minute; without the variable the same story takes three quarters of a minute.
 
 use std::collections::{BTreeMap, HashSet};
@@ -111,7 +111,7 @@ fn metric(url: &str, name: &str) -> f64 {
 
 #[test]
 fn lists_go_on_through_three_swaps_and_an_outage() {
-    let minutes: f64 = std::env::var("MARQUEE_SOAK_MINUTES").map_or(0.75, |text| text.parse().unwrap());
+    let minutes: f64 = std::env::var("SOAK_MINUTES").map_or(0.75, |text| text.parse().unwrap());
     let whole = Duration::from_secs_f64(minutes * 60.0);
     let away = (whole / 10).clamp(Duration::from_secs(8), Duration::from_secs(60));
     let folder = tempfile::tempdir().unwrap();
