@@ -33,7 +33,8 @@ use crate::{BrokerConfig, BrokerError, EmbeddedBroker};
 /// After a killed process the file's lock may outlive it by a moment.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(100);
-/// How often old records are removed. It stops all appends while it scans, and nothing is kept for less than days.
+/// How often old records are removed, first this long after the start. It stops all appends while it scans, and nothing
+/// is kept for less than days.
 const MAINTENANCE: Duration = Duration::from_secs(60 * 60);
 const CLUSTER: &str = "marquee";
 const NODE: i32 = 111;
@@ -104,7 +105,7 @@ async fn run(
         // Nobody waits for the broker any more.
         return Ok(());
     }
-    let mut maintenance = tokio::time::interval(MAINTENANCE);
+    let mut maintenance = tokio::time::interval_at(tokio::time::Instant::now() + MAINTENANCE, MAINTENANCE);
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {

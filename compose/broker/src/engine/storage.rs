@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use tansu_sans_io::create_topics_request::CreatableTopic;
+use tansu_sans_io::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use tansu_sans_io::delete_groups_response::DeletableGroupResult;
 use tansu_sans_io::delete_records_request::DeleteRecordsTopic;
 use tansu_sans_io::delete_records_response::DeleteRecordsTopicResult;
@@ -27,6 +27,35 @@ use url::Url;
 use uuid::Uuid;
 
 use super::tail::Tail;
+
+/// As long as the engine can count, in milliseconds.
+const CENTURY_MS: i64 = 100 * 365 * 24 * 60 * 60 * 1_000;
+
+/// The topic without compaction: all its records are kept instead, which every reader of a compacted topic must expect
+/// anyhow. The engine compacts by comparing each record with all of its key, in one transaction in which nobody else is
+/// served: minutes for a changelog of 400,000 records.
+fn kept_whole(mut topic: CreatableTopic) -> CreatableTopic {
+    let Some(configs) = topic.configs.as_mut() else {
+        return topic;
+    };
+    let compacted = configs.iter_mut().find(|config| {
+        config.name == "cleanup.policy"
+            && config
+                .value
+                .as_deref()
+                .is_some_and(|policy| policy.contains("compact"))
+    });
+    if let Some(policy) = compacted {
+        policy.value = Some("delete".into());
+        configs.retain(|config| config.name != "retention.ms");
+        configs.push(
+            CreatableTopicConfig::default()
+                .name("retention.ms".into())
+                .value(Some(CENTURY_MS.to_string())),
+        );
+    }
+    topic
+}
 
 #[async_trait]
 impl<S: Storage> Storage for Tail<S> {
@@ -63,7 +92,7 @@ impl<S: Storage> Storage for Tail<S> {
     }
 
     async fn create_topic(&self, topic: CreatableTopic, validate_only: bool) -> Result<Uuid> {
-        let outcome = self.inner.create_topic(topic, validate_only).await;
+        let outcome = self.inner.create_topic(kept_whole(topic), validate_only).await;
         self.forget();
         outcome
     }

@@ -1,9 +1,9 @@
 //! The tail and the fetches against the engine's own storage.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rama::{Context, Service as _};
-use tansu_sans_io::create_topics_request::CreatableTopic;
+use tansu_sans_io::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use tansu_sans_io::fetch_request::{FetchPartition, FetchTopic};
 use tansu_sans_io::fetch_response::PartitionData;
 use tansu_sans_io::record::{Record, deflated, inflated};
@@ -67,6 +67,7 @@ fn batch(first: usize, records: usize, bytes: usize) -> deflated::Batch {
         builder = builder.record(
             Record::builder()
                 .offset_delta(i32::try_from(n).unwrap())
+                .key(Some("k".into()))
                 .value(Some(value.into())),
         );
     }
@@ -233,4 +234,39 @@ async fn a_refused_append_leaves_the_file_s_truth() {
         .await
         .unwrap();
     assert_eq!(contents(file).len(), 4);
+}
+
+#[tokio::test]
+async fn maintenance_keeps_every_record_of_a_topic_that_asks_for_compaction() {
+    let log = log().await;
+    let config = |name: &str, value: &str| {
+        CreatableTopicConfig::default()
+            .name(name.into())
+            .value(Some(value.into()))
+    };
+    let topic = CreatableTopic::default()
+        .name("compacted".into())
+        .num_partitions(1)
+        .replication_factor(1)
+        .assignments(Some([].into()))
+        .configs(Some(vec![
+            config("cleanup.policy", "compact"),
+            config("retention.ms", "1"),
+        ]));
+    log.tail.create_topic(topic, false).await.unwrap();
+    let place = Topition::new("compacted", 0);
+    for first in [0, 3] {
+        log.tail.produce(None, &place, batch(first, 3, 10)).await.unwrap();
+    }
+    // All have one key, and are older than the retention that was asked for.
+    let later = SystemTime::UNIX_EPOCH + Duration::from_secs(3_600);
+    log.tail.maintain(later).await.unwrap();
+    let isolation = IsolationLevel::ReadUncommitted;
+    let kept = log
+        .tail
+        .inner
+        .fetch(&place, 0, 1, 1 << 20, isolation)
+        .await
+        .unwrap();
+    assert_eq!(contents(kept).len(), 6);
 }
