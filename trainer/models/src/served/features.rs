@@ -1,7 +1,7 @@
 //! One column of numbers per source, over all live items.
 //!
 //! Columns up to [`Column::Position`] are *scores*: what they mean depends on their size within the list, so they are
-//! computed for every item. The others are *facts* ([`facts::Facts`]), computed for the items whose fact is asked for.
+//! computed for every item. The others are *facts* (`Facts`), computed for the items whose fact is asked for.
 
 pub(crate) mod alike;
 pub(crate) mod facts;
