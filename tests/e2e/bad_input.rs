@@ -99,7 +99,11 @@ fn nonsense_on_the_topic_is_dead_lettered_by_reason_and_the_counts_reconcile() {
     publisher.publish_all_blocking(&outgoing, || false).unwrap();
 
     let letters = eventually("every record of nonsense is a dead letter", || {
-        let letters = records::<DeadLetter>(&bus);
+        // The lake refuses on its own account what it cannot lay down as a row; its letters carry its name.
+        let letters: Vec<DeadLetter> = records::<DeadLetter>(&bus)
+            .into_iter()
+            .filter(|letter| letter.stage == "feature-processor")
+            .collect();
         (letters.len() >= nonsense.len()).then_some(letters)
     });
     let mut expected: BTreeMap<&str, usize> = BTreeMap::new();

@@ -79,7 +79,7 @@ pub fn document() -> Value {
         )
         .events_body(json!({"user_id": 1, "movie_id": 1, "kind": "rating", "rating": 4.5}))
         .plain_answer(202, "Which events were accepted, and which refused and why", "application/json")
-        .problems(&[400, 413]);
+        .problems(&[400, 413, 415]);
     api.get("/admin/models", "admin", "The models of the registry")
         .key()
         .answer::<ModelsAnswer>(200, "Oldest first")
