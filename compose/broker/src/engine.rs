@@ -1,9 +1,10 @@
-//! The engine behind the seam: `tansu-broker` on SQLite, with its newest records in memory ([`tail`]), fetches that
-//! end when there is something ([`fetch`]), and threads of its own: SQLite's calls block.
+//! The engine behind the seam: `tansu-broker` on SQLite, with the records in logs of our own ([`log`], [`storage`]),
+//! fetches that end when there is something ([`fetch`]), and threads of its own: SQLite's calls block.
 
 mod fetch;
+mod frames;
+mod log;
 mod storage;
-mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +17,7 @@ use rama::{Context, Layer as _, Service as _};
 use tansu_broker::coordinator::group::administrator::Controller;
 use tansu_broker::service::{auth, coordinator, storage as routes};
 use tansu_sans_io::{ApiKey as _, FetchRequest};
-use tansu_service::{
-    BytesFrameLayer, FrameRequestLayer, FrameRouteService, TcpBytesLayer, TcpContext, TcpContextLayer,
-};
+use tansu_service::{FrameRequestLayer, FrameRouteService, TcpBytesLayer, TcpContext, TcpContextLayer};
 use tansu_storage::{BrokerRegistrationRequest, Storage as _, StorageContainer};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -27,15 +26,17 @@ use url::Url;
 use uuid::Uuid;
 
 use self::fetch::Fetch;
-use self::tail::Tail;
+use self::frames::Frames;
+use self::storage::Records;
 use crate::{BrokerConfig, BrokerError, EmbeddedBroker};
 
 /// After a killed process the file's lock may outlive it by a moment.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(100);
-/// How often old records are removed, first this long after the start. It stops all appends while it scans, and nothing
-/// is kept for less than days.
+/// How often old records are removed, first this long after the start; nothing is kept for less than days.
 const MAINTENANCE: Duration = Duration::from_secs(60 * 60);
+/// How much of what it was told a power cut may take from the log.
+const SYNC: Duration = Duration::from_secs(1);
 const CLUSTER: &str = "marquee";
 const NODE: i32 = 111;
 /// One thread may sit in a long read of the file while another serves everybody else from memory.
@@ -97,7 +98,9 @@ async fn run(
     ready: oneshot::Sender<()>,
     stop: &CancellationToken,
 ) -> Result<(), BrokerError> {
-    let storage = Tail::new(open(address, database).await?);
+    let storage = Records::open(open(address, database).await?, &database.with_extension("log"))
+        .await
+        .map_err(|error| storage_error(database, &error))?;
     let ended = |error: &dyn std::fmt::Display| BrokerError::Ended(error.to_string());
     let groups = Controller::with_storage(storage.clone()).map_err(|e| ended(&e))?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(|e| ended(&e))?;
@@ -107,9 +110,13 @@ async fn run(
     }
     let mut maintenance = tokio::time::interval_at(tokio::time::Instant::now() + MAINTENANCE, MAINTENANCE);
     let mut tasks = JoinSet::new();
+    tasks.spawn(sync(storage.clone()));
     loop {
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => {
+                storage.sync();
+                return Ok(());
+            }
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     if let Err(error) = stream.set_nodelay(true) {
@@ -143,6 +150,17 @@ async fn run(
                 });
             }
             Some(_) = tasks.join_next() => {}
+        }
+    }
+}
+
+/// A slow disk is not asked again before it has answered.
+async fn sync(storage: Records<StorageContainer>) {
+    loop {
+        tokio::time::sleep(SYNC).await;
+        let storage = storage.clone();
+        if tokio::task::spawn_blocking(move || storage.sync()).await.is_err() {
+            tracing::error!("syncing the broker's log ended early");
         }
     }
 }
@@ -203,24 +221,19 @@ async fn open(address: SocketAddr, database: &Path) -> Result<StorageContainer, 
     }
 }
 
-type Connection = tansu_service::TcpContextService<
-    tansu_service::TcpBytesService<tansu_service::BytesFrameService<FrameRouteService<(), Error>>, ()>,
->;
+type Connection = tansu_service::TcpContextService<tansu_service::TcpBytesService<Frames, ()>>;
 
-/// The engine's routes, with our own fetch.
+/// The engine's routes but those of transactions and of deleting records, which the logs do not know; with our own fetch.
 fn service(
-    storage: Tail<StorageContainer>,
-    groups: Controller<Tail<StorageContainer>>,
+    storage: Records<StorageContainer>,
+    groups: Controller<Records<StorageContainer>>,
 ) -> Result<Connection, Error> {
     let builder = [
-        routes::add_offsets_to_txn,
-        routes::add_partitions_to_txn,
         routes::alter_user_scram_credentials,
         routes::consumer_group_describe,
         routes::create_acls,
         routes::create_topics,
         routes::delete_groups,
-        routes::delete_records,
         routes::delete_topics,
         routes::describe_acls,
         routes::describe_cluster,
@@ -237,7 +250,6 @@ fn service(
         routes::list_partition_reassignments,
         routes::metadata,
         routes::produce,
-        routes::txn_offset_commit_request,
     ]
     .iter()
     .try_fold(FrameRouteService::<(), Error>::builder(), |builder, route| {
@@ -255,9 +267,8 @@ fn service(
     Ok((
         TcpContextLayer::new(TcpContext::default().cluster_id(Some(CLUSTER.into()))),
         TcpBytesLayer::default(),
-        BytesFrameLayer::default(),
     )
-        .into_layer(route))
+        .into_layer(Frames::new(route)))
 }
 
 /// Binds at once, so that a port that was chosen is ours.

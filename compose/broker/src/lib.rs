@@ -1,9 +1,9 @@
 //! The Kafka-compatible broker inside the process: the default of `marquee up`.
 //!
 //! A seam of three calls, so that the engine behind it can be exchanged: [`start`], [`EmbeddedBroker::address`],
-//! [`EmbeddedBroker::run`]. The engine is `tansu-broker` on an SQLite file. It survives a killed process; its
-//! write-ahead log runs with `synchronous=NORMAL`, so a *power cut* may cost the last moments. Whoever needs more
-//! points marquee at an Apache Kafka.
+//! [`EmbeddedBroker::run`]. The engine is `tansu-broker` on an SQLite file, with the records in a folder of logs beside
+//! it. It survives a killed process; what was appended is synced once a second, so a *power cut* may cost the last
+//! moments. Whoever needs more points marquee at an Apache Kafka.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,7 +18,8 @@ mod engine;
 pub struct BrokerConfig {
     /// Address to listen on; port 0 chooses a free one.
     pub listen: SocketAddr,
-    /// The SQLite file; its folder must exist.
+    /// The SQLite file, with the logs of the topics in a folder of the same name ending in `.log`; its folder must
+    /// exist.
     pub database: PathBuf,
 }
 

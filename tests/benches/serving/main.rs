@@ -164,6 +164,21 @@ impl Up {
         up
     }
 
+    /// Waits until it has nothing left to do: the lake and the exports lag behind the history.
+    async fn settle(&self) {
+        const IDLE: Duration = Duration::from_millis(100);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (before, ..) = self.usage();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let (after, ..) = self.usage();
+            if after - before < IDLE {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it does not come to rest");
+        }
+    }
+
     /// User and system time so far, resident and peak memory in MiB.
     fn usage(&self) -> (Duration, f64, f64) {
         let pid = self.child.id();
@@ -260,6 +275,7 @@ async fn over_http(settings: &Settings, figures: &mut Map<String, Value>) {
             .collect(),
     );
     let users = ready["users"].as_u64().unwrap_or(1).max(1);
+    up.settle().await;
     let bus = Bus::new(BusConfig::for_brokers(&up.brokers));
     let background = tokio::spawn(events(bus, Arc::clone(&movies), settings.events));
 

@@ -4,6 +4,7 @@
 //! cost every hop of an event that time. This one answers as soon as there is something.
 
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rama::{Context, Service};
@@ -11,11 +12,11 @@ use tansu_broker::Error;
 use tansu_sans_io::fetch_request::{FetchPartition, FetchTopic};
 use tansu_sans_io::fetch_response::{FetchableTopicResponse, PartitionData};
 use tansu_sans_io::record::deflated::{Batch, Frame};
-use tansu_sans_io::{ErrorCode, FetchRequest, FetchResponse, IsolationLevel};
+use tansu_sans_io::{ErrorCode, FetchRequest, FetchResponse};
 use tansu_storage::{Storage, TopicId, Topition};
 use tokio::time::Instant;
 
-use super::tail::Tail;
+use super::storage::{Ends, Records};
 
 /// The most bytes of one answer, whatever the request allows; and of one partition's share, however little the request
 /// allows, so that the largest record the broker takes fits into it.
@@ -23,8 +24,17 @@ const MAX_BYTES: u32 = 5 * 1024 * 1024;
 /// The longest a request may wait.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
+/// The shortest time between two answers with records over one connection. A consumer that keeps up with a busy topic
+/// is else told of each append, at the price of a request each; the first record after a pause still comes at once.
+const PACE: Duration = Duration::from_millis(4);
+
+/// The fetches of one connection.
 #[derive(Debug, Clone)]
-pub(super) struct Fetch<S>(Tail<S>);
+pub(super) struct Fetch<S> {
+    records: Records<S>,
+    /// When the next answer with records may go out.
+    not_before: Arc<Mutex<Instant>>,
+}
 
 /// A topic of the request with what it is called.
 struct Wanted<'a> {
@@ -34,8 +44,18 @@ struct Wanted<'a> {
 }
 
 impl<S: Storage> Fetch<S> {
-    pub(super) fn new(storage: Tail<S>) -> Self {
-        Self(storage)
+    pub(super) fn new(records: Records<S>) -> Self {
+        Self {
+            records,
+            not_before: Arc::new(Mutex::new(Instant::now())),
+        }
+    }
+
+    /// Waits out the pace.
+    async fn pace(&self) {
+        let not_before = *self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
+        tokio::time::sleep_until(not_before).await;
+        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + PACE;
     }
 
     async fn wanted<'a>(&self, topics: &'a [FetchTopic]) -> Result<Vec<Wanted<'a>>, Error> {
@@ -48,7 +68,7 @@ impl<S: Storage> Fetch<S> {
             };
             let found = match id {
                 Some(id) => self
-                    .0
+                    .records
                     .describe(Some(&[id]))
                     .await?
                     .topics()
@@ -62,18 +82,17 @@ impl<S: Storage> Fetch<S> {
     }
 
     /// Whether an answer would hold a record or an error.
-    async fn has_news(&self, wanted: &[Wanted<'_>]) -> bool {
+    fn has_news(&self, wanted: &[Wanted<'_>]) -> bool {
         for topic in wanted {
             let Some((name, _)) = &topic.found else {
                 return true;
             };
             for partition in topic.request.partitions.iter().flatten() {
                 match self
-                    .0
-                    .stage(&Topition::new(name.as_str(), partition.partition))
-                    .await
+                    .records
+                    .ends(&Topition::new(name.as_str(), partition.partition))
                 {
-                    Ok(stage) if stage.high_watermark() == partition.fetch_offset => {}
+                    Ok(ends) if ends.end == partition.fetch_offset => {}
                     _ => return true,
                 }
             }
@@ -81,18 +100,13 @@ impl<S: Storage> Fetch<S> {
         false
     }
 
-    async fn answer(
-        &self,
-        wanted: &[Wanted<'_>],
-        isolation: IsolationLevel,
-        mut budget: u32,
-    ) -> Result<Vec<FetchableTopicResponse>, Error> {
+    fn answer(&self, wanted: &[Wanted<'_>], mut budget: u32) -> Result<Vec<FetchableTopicResponse>, Error> {
         let mut topics = Vec::with_capacity(wanted.len());
         for Wanted { request, found } in wanted {
             let mut partitions = Vec::new();
             for partition in request.partitions.iter().flatten() {
                 partitions.push(match found {
-                    Some((name, _)) => self.partition(name, partition, isolation, &mut budget).await?,
+                    Some((name, _)) => self.partition(name, partition, &mut budget)?,
                     None => refusal(partition.partition, ErrorCode::UnknownTopicOrPartition),
                 });
             }
@@ -106,56 +120,35 @@ impl<S: Storage> Fetch<S> {
         Ok(topics)
     }
 
-    async fn partition(
+    fn partition(
         &self,
         topic: &str,
         request: &FetchPartition,
-        isolation: IsolationLevel,
         budget: &mut u32,
     ) -> Result<PartitionData, Error> {
         let index = request.partition;
         let topition = Topition::new(topic, index);
-        let stage = match self.0.stage(&topition).await {
-            Ok(stage) => stage,
-            Err(error) => {
-                tracing::debug!(%error, topic, partition = index, "fetch");
-                return Ok(refusal(index, ErrorCode::UnknownTopicOrPartition));
-            }
+        let Ok(ends) = self.records.ends(&topition) else {
+            return Ok(refusal(index, ErrorCode::UnknownTopicOrPartition));
         };
         let offset = request.fetch_offset;
-        if offset < 0 || offset > stage.high_watermark() {
-            return Ok(refusal(index, ErrorCode::OffsetOutOfRange)
-                .high_watermark(stage.high_watermark())
-                .last_stable_offset(Some(stage.last_stable()))
-                .log_start_offset(Some(stage.log_start())));
+        if !(ends.start..=ends.end).contains(&offset) {
+            return Ok(at(refusal(index, ErrorCode::OffsetOutOfRange), ends));
         }
         let mut batches: Vec<Batch> = Vec::new();
-        if *budget > 0 && offset < stage.high_watermark() {
-            batches = self.0.read(&topition, offset, 1, MAX_BYTES, isolation).await?;
-            // The storage says "nothing" with a batch of no records.
-            batches.retain(|batch| batch.record_count > 0);
+        if *budget > 0 && offset < ends.end {
+            batches = self.records.read(&topition, offset, *budget as usize)?;
             let bytes: usize = batches.iter().map(|batch| batch.record_data.len()).sum();
             *budget = budget.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
         }
         // Read after the records: never behind them.
-        let stage = self.0.stage(&topition).await?;
-        Ok(PartitionData::default()
-            .partition_index(index)
-            .error_code(ErrorCode::None.into())
-            .high_watermark(stage.high_watermark())
-            .last_stable_offset(Some(stage.last_stable()))
-            .log_start_offset(Some(stage.log_start()))
-            .aborted_transactions(Some([].into()))
-            .preferred_read_replica(Some(-1))
+        let ends = self.records.ends(&topition)?;
+        Ok(at(refusal(index, ErrorCode::None), ends)
             .records((!batches.is_empty()).then_some(Frame { batches })))
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         let topics = request.topics.unwrap_or_default();
-        let isolation = match request.isolation_level {
-            Some(level) => IsolationLevel::try_from(level)?,
-            None => IsolationLevel::ReadUncommitted,
-        };
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
         let budget = request
             .max_bytes
@@ -164,11 +157,15 @@ impl<S: Storage> Fetch<S> {
         let wanted = self.wanted(&topics).await?;
         let deadline = Instant::now() + wait;
         while request.min_bytes > 0 && !wanted.is_empty() {
-            let appended = self.0.appended().notified();
+            let appended = self.records.appended().notified();
             tokio::pin!(appended);
             // From here on no append is missed.
             appended.as_mut().enable();
-            if self.has_news(&wanted).await || tokio::time::timeout_at(deadline, appended).await.is_err() {
+            if self.has_news(&wanted) {
+                self.pace().await;
+                break;
+            }
+            if tokio::time::timeout_at(deadline, appended).await.is_err() {
                 break;
             }
         }
@@ -177,8 +174,15 @@ impl<S: Storage> Fetch<S> {
             .error_code(Some(ErrorCode::None.into()))
             .session_id(Some(0))
             .node_endpoints(Some([].into()))
-            .responses(Some(self.answer(&wanted, isolation, budget).await?)))
+            .responses(Some(self.answer(&wanted, budget)?)))
     }
+}
+
+/// With the partition's offsets; nothing is in doubt here, so all of it is stable.
+fn at(data: PartitionData, ends: Ends) -> PartitionData {
+    data.high_watermark(ends.end)
+        .last_stable_offset(Some(ends.end))
+        .log_start_offset(Some(ends.start))
 }
 
 fn refusal(partition: i32, code: ErrorCode) -> PartitionData {

@@ -1,10 +1,18 @@
-//! [`Tail`] as the engine's storage: what it remembers is answered from memory, everything else is passed on.
+//! The engine's storage with the records in logs of our own ([`super::log`]).
+//!
+//! Topics, groups and committed offsets stay in SQLite, where the engine keeps them. Records would cost it several SQL
+//! statements each, and each answer of "nothing new" as well; here they are appended and read as the bytes they are.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use tansu_sans_io::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use tansu_sans_io::create_topics_request::CreatableTopic;
 use tansu_sans_io::delete_groups_response::DeletableGroupResult;
 use tansu_sans_io::delete_records_request::DeleteRecordsTopic;
 use tansu_sans_io::delete_records_response::DeleteRecordsTopicResult;
@@ -14,73 +22,306 @@ use tansu_sans_io::describe_topic_partitions_response::DescribeTopicPartitionsRe
 use tansu_sans_io::incremental_alter_configs_request::AlterConfigsResource;
 use tansu_sans_io::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use tansu_sans_io::list_groups_response::ListedGroup;
-use tansu_sans_io::record::deflated;
+use tansu_sans_io::record::deflated::Batch;
 use tansu_sans_io::txn_offset_commit_response::TxnOffsetCommitResponseTopic;
 use tansu_sans_io::{ConfigResource, ErrorCode, IsolationLevel, ListOffset, ScramMechanism};
 use tansu_storage::{
-    BrokerRegistrationRequest, GroupDetail, ListOffsetResponse, MetadataResponse, NamedGroupDetail,
+    BrokerRegistrationRequest, Error, GroupDetail, ListOffsetResponse, MetadataResponse, NamedGroupDetail,
     OffsetCommitRequest, OffsetStage, ProducerIdResponse, Result, ScramCredential, Storage, TopicId,
     Topition, TxnAddPartitionsRequest, TxnAddPartitionsResponse, TxnOffsetCommitRequest, UpdateError,
     Version,
 };
+use tokio::sync::Notify;
 use url::Url;
 use uuid::Uuid;
 
-use super::tail::Tail;
+use super::log::{AppendError, PartitionLog};
 
-/// As long as the engine can count, in milliseconds.
-const CENTURY_MS: i64 = 100 * 365 * 24 * 60 * 60 * 1_000;
+/// The longest name of a topic, as Kafka has it.
+const LONGEST_NAME: usize = 249;
 
-/// The topic without compaction: all its records are kept instead, which every reader of a compacted topic must expect
-/// anyhow. The engine compacts by comparing each record with all of its key, in one transaction in which nobody else is
-/// served: minutes for a changelog of 400,000 records.
-fn kept_whole(mut topic: CreatableTopic) -> CreatableTopic {
-    let Some(configs) = topic.configs.as_mut() else {
-        return topic;
-    };
-    let compacted = configs.iter_mut().find(|config| {
-        config.name == "cleanup.policy"
-            && config
-                .value
-                .as_deref()
-                .is_some_and(|policy| policy.contains("compact"))
-    });
-    if let Some(policy) = compacted {
-        policy.value = Some("delete".into());
-        configs.retain(|config| config.name != "retention.ms");
-        configs.push(
-            CreatableTopicConfig::default()
-                .name("retention.ms".into())
-                .value(Some(CENTURY_MS.to_string())),
-        );
+/// A storage with its records in logs. Clones share them.
+#[derive(Clone)]
+pub(super) struct Records<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    folder: PathBuf,
+    partitions: RwLock<HashMap<Topition, Arc<Mutex<PartitionLog>>>>,
+    topics: RwLock<HashMap<TopicId, MetadataResponse>>,
+    appended: Notify,
+}
+
+/// Offsets of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ends {
+    /// Of the oldest record kept.
+    pub(super) start: i64,
+    /// One past the newest.
+    pub(super) end: i64,
+}
+
+impl<S> fmt::Debug for Records<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").finish_non_exhaustive()
     }
-    topic
+}
+
+/// Every change is complete before anything can panic.
+fn locked(log: &Mutex<PartitionLog>) -> MutexGuard<'_, PartitionLog> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A name becomes the name of folders.
+fn is_legal(topic: &str) -> bool {
+    !matches!(topic, "" | "." | "..")
+        && topic.len() <= LONGEST_NAME
+        && topic
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn ms(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn disk(error: &io::Error) -> Error {
+    tracing::error!(%error, "the broker's log");
+    Error::Api(ErrorCode::KafkaStorageError)
+}
+
+impl<S: Storage> Records<S> {
+    /// Opens the logs in `folder` of all topics that `inner` knows, and removes those of topics it has forgotten.
+    ///
+    /// # Errors
+    /// The disk's and the storage's; records that `inner` holds itself.
+    pub(super) async fn open(inner: S, folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let records = Self {
+            inner,
+            shared: Arc::new(Shared {
+                folder: folder.to_owned(),
+                partitions: RwLock::default(),
+                topics: RwLock::default(),
+                appended: Notify::new(),
+            }),
+        };
+        let known = records.inner.metadata(None).await?;
+        for topition in topitions(&known) {
+            // The engine kept them in SQLite before there were logs.
+            let held = records.inner.offset_stage(&topition).await?.high_watermark();
+            if held > 0 {
+                return Err(Error::Message(format!(
+                    "{held} records of {} lie where an earlier version kept them; begin with an empty state folder",
+                    topition.topic()
+                )));
+            }
+            records.open_partition(topition)?;
+        }
+        let wanted: Vec<PathBuf> = read(&records.shared.partitions)
+            .keys()
+            .map(|topition| records.path(topition))
+            .collect();
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if !wanted.contains(&path) {
+                tracing::info!(path = %path.display(), "removing the log of a deleted topic");
+                std::fs::remove_dir_all(&path)?;
+            }
+        }
+        Ok(records)
+    }
+
+    fn path(&self, topition: &Topition) -> PathBuf {
+        self.shared
+            .folder
+            .join(format!("{}-{}", topition.topic(), topition.partition()))
+    }
+
+    fn open_partition(&self, topition: Topition) -> io::Result<()> {
+        let path = self.path(&topition);
+        if let Entry::Vacant(place) = write(&self.shared.partitions).entry(topition) {
+            place.insert(Arc::new(Mutex::new(PartitionLog::open(&path)?)));
+        }
+        Ok(())
+    }
+
+    fn partition(&self, topition: &Topition) -> Result<Arc<Mutex<PartitionLog>>> {
+        read(&self.shared.partitions)
+            .get(topition)
+            .cloned()
+            .ok_or(Error::Api(ErrorCode::UnknownTopicOrPartition))
+    }
+
+    /// Is notified after each append.
+    pub(super) fn appended(&self) -> &Notify {
+        &self.shared.appended
+    }
+
+    /// The partition's offsets.
+    ///
+    /// # Errors
+    /// There is no such partition.
+    pub(super) fn ends(&self, topition: &Topition) -> Result<Ends> {
+        let log = self.partition(topition)?;
+        let log = locked(&log);
+        Ok(Ends {
+            start: log.start(),
+            end: log.end(),
+        })
+    }
+
+    /// Batches from the one with `offset` on, up to about `max_bytes` and at least one; none at the end.
+    ///
+    /// # Errors
+    /// There is no such partition, or the disk's.
+    pub(super) fn read(&self, topition: &Topition, offset: i64, max_bytes: usize) -> Result<Vec<Batch>> {
+        let log = self.partition(topition)?;
+        let span = locked(&log).locate(offset);
+        match span {
+            Some(span) => span.read(max_bytes).map_err(|error| disk(&error)),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn list(&self, topition: &Topition, wanted: &ListOffset) -> Result<ListOffsetResponse> {
+        let log = self.partition(topition)?;
+        let log = locked(&log);
+        let (offset, timestamp) = match wanted {
+            ListOffset::Earliest => (log.start(), None),
+            ListOffset::Latest => (log.end(), None),
+            ListOffset::Timestamp(time) => match log.first_at(ms(*time)).map_err(|error| disk(&error))? {
+                Some((offset, time)) => {
+                    let time = u64::try_from(time).ok().map(Duration::from_millis);
+                    (offset, time.map(|age| UNIX_EPOCH + age))
+                }
+                None => (-1, None),
+            },
+        };
+        Ok(ListOffsetResponse {
+            error_code: ErrorCode::None,
+            timestamp,
+            offset: Some(offset),
+        })
+    }
+
+    /// Writes what was appended to the disk itself, so that it survives a power cut.
+    pub(super) fn sync(&self) {
+        let logs: Vec<_> = read(&self.shared.partitions).values().cloned().collect();
+        for log in logs {
+            // Appends go on meanwhile.
+            let file = locked(&log).unsynced();
+            if let Some(Err(error)) = file.map(|file| file.sync_data()) {
+                tracing::error!(%error, "syncing the broker's log");
+            }
+        }
+    }
+
+    pub(super) async fn describe(&self, topics: Option<&[TopicId]>) -> Result<MetadataResponse> {
+        let Some([topic]) = topics else {
+            return self.inner.metadata(topics).await;
+        };
+        if let Some(answer) = read(&self.shared.topics).get(topic) {
+            return Ok(answer.clone());
+        }
+        let answer = self.inner.metadata(topics).await?;
+        // Only of a topic with logs: what is deleted meanwhile is not remembered.
+        let partitions = read(&self.shared.partitions);
+        let there: Vec<Topition> = topitions(&answer).collect();
+        if !there.is_empty() && there.iter().all(|topition| partitions.contains_key(topition)) {
+            write(&self.shared.topics).insert(topic.clone(), answer.clone());
+        }
+        Ok(answer)
+    }
+
+    /// Records older than the topic's own `retention.ms` go, by whole segments. A compacted topic keeps all of them,
+    /// which every reader of one must expect anyhow.
+    async fn expire(&self, topic: &str, now_ms: i64) -> Result<()> {
+        let described = self
+            .inner
+            .describe_config(topic, ConfigResource::Topic, None)
+            .await?;
+        let setting = |name: &str| {
+            let configs = described.configs.iter().flatten();
+            let mut named = configs.filter(|config| config.name == name);
+            named.next().and_then(|config| config.value.clone())
+        };
+        if setting("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
+            return Ok(());
+        }
+        let retention: Option<i64> = setting("retention.ms").and_then(|ms| ms.parse().ok());
+        let Some(retention) = retention.filter(|ms| *ms >= 0) else {
+            return Ok(());
+        };
+        let logs: Vec<_> = read(&self.shared.partitions)
+            .iter()
+            .filter(|(topition, _)| topition.topic() == topic)
+            .map(|(_, log)| Arc::clone(log))
+            .collect();
+        for log in logs {
+            locked(&log).expire(now_ms.saturating_sub(retention))?;
+        }
+        Ok(())
+    }
+}
+
+/// All partitions of all topics that exist.
+fn topitions(answer: &MetadataResponse) -> impl Iterator<Item = Topition> {
+    answer
+        .topics()
+        .iter()
+        .filter(|topic| topic.error_code == 0)
+        .flat_map(|topic| {
+            topic.name.iter().flat_map(|name| {
+                let partitions = topic.partitions.iter().flatten();
+                partitions.map(|partition| Topition::new(name.as_str(), partition.partition_index))
+            })
+        })
 }
 
 #[async_trait]
-impl<S: Storage> Storage for Tail<S> {
-    async fn produce(
-        &self,
-        transaction_id: Option<&str>,
-        topition: &Topition,
-        batch: deflated::Batch,
-    ) -> Result<i64> {
-        self.append(transaction_id, topition, batch).await
+impl<S: Storage> Storage for Records<S> {
+    async fn produce(&self, transaction_id: Option<&str>, topition: &Topition, batch: Batch) -> Result<i64> {
+        if transaction_id.is_some() {
+            return Err(Error::Api(ErrorCode::InvalidTxnState));
+        }
+        let log = self.partition(topition)?;
+        let appended = locked(&log).append(batch);
+        match appended {
+            Ok(offset) => {
+                self.shared.appended.notify_waiters();
+                Ok(offset)
+            }
+            Err(AppendError::Refused(code)) => Err(Error::Api(code)),
+            Err(AppendError::Disk(error)) => Err(disk(&error)),
+        }
     }
 
     async fn fetch(
         &self,
         topition: &'_ Topition,
         offset: i64,
-        min_bytes: u32,
+        _min_bytes: u32,
         max_bytes: u32,
-        isolation: IsolationLevel,
-    ) -> Result<Vec<deflated::Batch>> {
-        self.read(topition, offset, min_bytes, max_bytes, isolation).await
+        _isolation: IsolationLevel,
+    ) -> Result<Vec<Batch>> {
+        self.read(topition, offset, max_bytes as usize)
     }
 
-    async fn offset_stage(&self, topition: &Topition) -> Result<OffsetStage> {
-        self.stage(topition).await
+    /// Asked for by the engine's own fetch only, which is not among the routes.
+    async fn offset_stage(&self, _topition: &Topition) -> Result<OffsetStage> {
+        Err(Error::Api(ErrorCode::UnsupportedVersion))
     }
 
     async fn metadata(&self, topics: Option<&[TopicId]>) -> Result<MetadataResponse> {
@@ -92,36 +333,63 @@ impl<S: Storage> Storage for Tail<S> {
     }
 
     async fn create_topic(&self, topic: CreatableTopic, validate_only: bool) -> Result<Uuid> {
-        let outcome = self.inner.create_topic(kept_whole(topic), validate_only).await;
-        self.forget();
-        outcome
+        if !is_legal(&topic.name) {
+            return Err(Error::Api(ErrorCode::InvalidTopicException));
+        }
+        let name = TopicId::from(topic.name.as_str());
+        let id = self.inner.create_topic(topic, validate_only).await?;
+        if !validate_only {
+            let created = self.inner.metadata(Some(&[name])).await?;
+            for topition in topitions(&created) {
+                self.open_partition(topition)?;
+            }
+        }
+        Ok(id)
     }
 
     async fn incremental_alter_resource(
         &self,
         resource: AlterConfigsResource,
     ) -> Result<AlterConfigsResourceResponse> {
-        let outcome = self.inner.incremental_alter_resource(resource).await;
-        self.forget();
-        outcome
+        self.inner.incremental_alter_resource(resource).await
     }
 
     async fn delete_records(&self, topics: &[DeleteRecordsTopic]) -> Result<Vec<DeleteRecordsTopicResult>> {
-        let outcome = self.inner.delete_records(topics).await;
-        self.forget();
-        outcome
+        // Not among the routes: the engine has no answer to it.
+        self.inner.delete_records(topics).await
     }
 
     async fn delete_topic(&self, topic: &TopicId) -> Result<ErrorCode> {
-        let outcome = self.inner.delete_topic(topic).await;
-        self.forget();
-        outcome
+        let doomed: Vec<Topition> =
+            topitions(&self.inner.metadata(Some(std::slice::from_ref(topic))).await?).collect();
+        let outcome = self.inner.delete_topic(topic).await?;
+        if outcome == ErrorCode::None {
+            // From here on nobody appends; what a crash leaves behind is removed at the next start.
+            {
+                let mut partitions = write(&self.shared.partitions);
+                write(&self.shared.topics).clear();
+                partitions.retain(|topition, _| !doomed.contains(topition));
+            }
+            for topition in &doomed {
+                std::fs::remove_dir_all(self.path(topition))?;
+            }
+            // Whoever waits for its records learns that there will be none.
+            self.shared.appended.notify_waiters();
+        }
+        Ok(outcome)
     }
 
     async fn maintain(&self, now: SystemTime) -> Result<()> {
-        let outcome = self.inner.maintain(now).await;
-        self.forget();
-        outcome
+        let mut topics: Vec<String> = read(&self.shared.partitions)
+            .keys()
+            .map(|topition| topition.topic().to_owned())
+            .collect();
+        topics.sort_unstable();
+        topics.dedup();
+        for topic in topics {
+            self.expire(&topic, ms(now)).await?;
+        }
+        Ok(())
     }
 
     async fn brokers(&self) -> Result<Vec<DescribeClusterBroker>> {
@@ -130,10 +398,22 @@ impl<S: Storage> Storage for Tail<S> {
 
     async fn list_offsets(
         &self,
-        isolation_level: IsolationLevel,
+        _isolation: IsolationLevel,
         offsets: &[(Topition, ListOffset)],
     ) -> Result<Vec<(Topition, ListOffsetResponse)>> {
-        self.inner.list_offsets(isolation_level, offsets).await
+        let answer = |(topition, wanted): &(Topition, ListOffset)| {
+            let response = match self.list(topition, wanted) {
+                Ok(response) => response,
+                Err(Error::Api(error_code)) => ListOffsetResponse {
+                    error_code,
+                    offset: Some(-1),
+                    ..ListOffsetResponse::default()
+                },
+                Err(error) => return Err(error),
+            };
+            Ok((topition.clone(), response))
+        };
+        offsets.iter().map(answer).collect()
     }
 
     async fn offset_commit(
@@ -237,6 +517,13 @@ impl<S: Storage> Storage for Tail<S> {
         producer_id: Option<i64>,
         producer_epoch: Option<i16>,
     ) -> Result<ProducerIdResponse> {
+        if transaction_id.is_some_and(|id| !id.is_empty()) {
+            return Ok(ProducerIdResponse {
+                error: ErrorCode::TransactionalIdAuthorizationFailed,
+                id: -1,
+                epoch: -1,
+            });
+        }
         self.inner
             .init_producer(
                 transaction_id,
@@ -280,13 +567,9 @@ impl<S: Storage> Storage for Tail<S> {
         producer_epoch: i16,
         committed: bool,
     ) -> Result<ErrorCode> {
-        // Writes markers into partitions.
-        let outcome = self
-            .inner
+        self.inner
             .txn_end(transaction_id, producer_id, producer_epoch, committed)
-            .await;
-        self.forget();
-        outcome
+            .await
     }
 
     async fn cluster_id(&self) -> Result<String> {

@@ -1,4 +1,4 @@
-//! The tail and the fetches against the engine's own storage.
+//! The logs and the fetches in front of the engine's own storage.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,18 +7,18 @@ use tansu_sans_io::create_topics_request::{CreatableTopic, CreatableTopicConfig}
 use tansu_sans_io::fetch_request::{FetchPartition, FetchTopic};
 use tansu_sans_io::fetch_response::PartitionData;
 use tansu_sans_io::record::{Record, deflated, inflated};
-use tansu_sans_io::{ErrorCode, FetchRequest, IsolationLevel};
+use tansu_sans_io::{ErrorCode, FetchRequest};
 use tansu_storage::{Storage as _, StorageContainer, TopicId, Topition};
 
 use super::fetch::Fetch;
-use super::tail::Tail;
+use super::storage::Records;
 
 const TOPIC: &str = "t";
 /// Longer than any of these tests may take: whoever waits for it hangs visibly.
 const FOREVER: Duration = Duration::from_secs(60);
 
 struct Log {
-    tail: Tail<StorageContainer>,
+    storage: Records<StorageContainer>,
     _folder: tempfile::TempDir,
 }
 
@@ -27,26 +27,27 @@ async fn log() -> Log {
     let inner = super::open(([127, 0, 0, 1], 9092).into(), &folder.path().join("log.db"))
         .await
         .unwrap();
-    let tail = Tail::new(inner);
-    create(&tail).await;
+    let storage = Records::open(inner, &folder.path().join("log")).await.unwrap();
+    create(&storage).await;
     Log {
-        tail,
+        storage,
         _folder: folder,
     }
 }
 
-async fn create(tail: &Tail<StorageContainer>) {
-    tail.create_topic(
-        CreatableTopic::default()
-            .name(TOPIC.into())
-            .num_partitions(2)
-            .replication_factor(1)
-            .assignments(Some([].into()))
-            .configs(Some([].into())),
-        false,
-    )
-    .await
-    .unwrap();
+async fn create(storage: &Records<StorageContainer>) {
+    storage
+        .create_topic(
+            CreatableTopic::default()
+                .name(TOPIC.into())
+                .num_partitions(2)
+                .replication_factor(1)
+                .assignments(Some([].into()))
+                .configs(Some([].into())),
+            false,
+        )
+        .await
+        .unwrap();
 }
 
 fn topition(partition: i32) -> Topition {
@@ -106,8 +107,8 @@ fn request(partition: i32, offset: i64, wait: Duration) -> FetchRequest {
         ))
 }
 
-async fn ask(tail: &Tail<StorageContainer>, request: FetchRequest) -> PartitionData {
-    let answer = Fetch::new(tail.clone())
+async fn ask(storage: &Records<StorageContainer>, request: FetchRequest) -> PartitionData {
+    let answer = Fetch::new(storage.clone())
         .serve(Context::default(), request)
         .await
         .unwrap();
@@ -122,27 +123,26 @@ fn records(answer: PartitionData) -> Vec<(i64, usize)> {
 }
 
 /// Reads from `offset` to the end as a consumer does: each answer says where the next request begins.
-async fn read_on(tail: &Tail<StorageContainer>, mut offset: i64) -> Vec<(i64, usize)> {
+async fn read_on(storage: &Records<StorageContainer>, mut offset: i64) -> Vec<(i64, usize)> {
     let mut all = Vec::new();
     loop {
-        let some = records(ask(tail, request(0, offset, Duration::ZERO)).await);
+        let some = records(ask(storage, request(0, offset, Duration::ZERO)).await);
         let Some(&(last, _)) = some.last() else { return all };
-        // A batch from memory may begin before the offset asked for; clients pass over that part.
+        // A batch may begin before the offset asked for; clients pass over that part.
         all.extend(some.into_iter().filter(|&(at, _)| at >= offset));
         offset = last + 1;
     }
 }
 
 #[tokio::test]
-async fn every_offset_reads_on_without_a_gap_whether_from_memory_or_from_the_file() {
-    let Log { tail, _folder } = log().await;
+async fn every_offset_reads_on_without_a_gap() {
+    let Log { storage, _folder } = log().await;
     let mut written = 0;
-    // About 4 MB: most of it leaves the memory again.
     for (n, size) in [1, 7, 3, 40, 2, 1, 90, 11, 5, 64, 1, 1, 30]
         .into_iter()
         .enumerate()
     {
-        let base = tail
+        let base = storage
             .produce(None, &topition(0), batch(written, size, 16_000))
             .await
             .unwrap();
@@ -152,7 +152,7 @@ async fn every_offset_reads_on_without_a_gap_whether_from_memory_or_from_the_fil
     let all: Vec<(i64, usize)> = (0..written).map(|n| (i64::try_from(n).unwrap(), n)).collect();
     for from in (0..=written).step_by(5) {
         assert_eq!(
-            read_on(&tail, i64::try_from(from).unwrap()).await,
+            read_on(&storage, i64::try_from(from).unwrap()).await,
             all[from..],
             "from {from}"
         );
@@ -161,79 +161,110 @@ async fn every_offset_reads_on_without_a_gap_whether_from_memory_or_from_the_fil
 
 #[tokio::test]
 async fn a_waiting_fetch_ends_with_the_next_append() {
-    let Log { tail, _folder } = log().await;
+    let Log { storage, _folder } = log().await;
     let waiting = tokio::spawn({
-        let tail = tail.clone();
-        async move { records(ask(&tail, request(1, 0, FOREVER)).await) }
+        let storage = storage.clone();
+        async move { records(ask(&storage, request(1, 0, FOREVER)).await) }
     });
     // Another partition's records do not end it, but must not lose the wake-up either.
     for n in 0..20 {
-        tail.produce(None, &topition(0), batch(n, 1, 1)).await.unwrap();
+        storage.produce(None, &topition(0), batch(n, 1, 1)).await.unwrap();
         tokio::task::yield_now().await;
     }
     assert!(!waiting.is_finished());
-    tail.produce(None, &topition(1), batch(0, 3, 1)).await.unwrap();
+    storage.produce(None, &topition(1), batch(0, 3, 1)).await.unwrap();
     let got = tokio::time::timeout(FOREVER / 2, waiting).await.unwrap().unwrap();
     assert_eq!(got, [(0, 0), (1, 1), (2, 2)]);
 }
 
 #[tokio::test]
 async fn offsets_and_topics_that_do_not_exist_are_named() {
-    let Log { tail, _folder } = log().await;
-    tail.produce(None, &topition(0), batch(0, 2, 1)).await.unwrap();
+    let Log { storage, _folder } = log().await;
+    storage.produce(None, &topition(0), batch(0, 2, 1)).await.unwrap();
     let code = |answer: PartitionData| ErrorCode::try_from(answer.error_code).unwrap();
     assert_eq!(
-        code(ask(&tail, request(0, 3, FOREVER)).await),
+        code(ask(&storage, request(0, 3, FOREVER)).await),
         ErrorCode::OffsetOutOfRange
     );
     assert_eq!(
-        code(ask(&tail, request(0, -1, FOREVER)).await),
+        code(ask(&storage, request(0, -1, FOREVER)).await),
         ErrorCode::OffsetOutOfRange
     );
     assert_eq!(
-        code(ask(&tail, request(9, 0, FOREVER)).await),
+        code(ask(&storage, request(9, 0, FOREVER)).await),
         ErrorCode::UnknownTopicOrPartition
     );
     let mut elsewhere = request(0, 0, FOREVER);
     elsewhere.topics.as_mut().unwrap()[0].topic = Some("nowhere".into());
     assert_eq!(
-        code(ask(&tail, elsewhere).await),
+        code(ask(&storage, elsewhere).await),
         ErrorCode::UnknownTopicOrPartition
     );
-    assert!(records(ask(&tail, request(0, 2, Duration::from_millis(1))).await).is_empty());
+    assert!(records(ask(&storage, request(0, 2, Duration::from_millis(1))).await).is_empty());
 }
 
 #[tokio::test]
 async fn what_was_deleted_is_forgotten() {
-    let Log { tail, _folder } = log().await;
-    tail.produce(None, &topition(0), batch(0, 5, 1)).await.unwrap();
-    assert_eq!(read_on(&tail, 0).await.len(), 5);
-    tail.delete_topic(&TopicId::from(TOPIC)).await.unwrap();
-    assert!(tail.offset_stage(&topition(0)).await.is_err());
-    create(&tail).await;
-    assert!(read_on(&tail, 0).await.is_empty());
-    tail.produce(None, &topition(0), batch(7, 1, 1)).await.unwrap();
-    assert_eq!(read_on(&tail, 0).await, [(0, 7)]);
+    let Log { storage, _folder } = log().await;
+    storage.produce(None, &topition(0), batch(0, 5, 1)).await.unwrap();
+    assert_eq!(read_on(&storage, 0).await.len(), 5);
+    storage.delete_topic(&TopicId::from(TOPIC)).await.unwrap();
+    assert!(storage.ends(&topition(0)).is_err());
+    create(&storage).await;
+    assert!(read_on(&storage, 0).await.is_empty());
+    storage.produce(None, &topition(0), batch(7, 1, 1)).await.unwrap();
+    assert_eq!(read_on(&storage, 0).await, [(0, 7)]);
 }
 
 #[tokio::test]
-async fn a_refused_append_leaves_the_file_s_truth() {
-    let Log { tail, _folder } = log().await;
-    tail.produce(None, &topition(0), batch(0, 2, 1)).await.unwrap();
-    // An idempotent producer that was never registered.
-    let mut refused = batch(2, 2, 1);
-    refused.producer_id = 77;
-    refused.base_sequence = 0;
-    assert!(tail.produce(None, &topition(0), refused).await.is_err());
-    tail.produce(None, &topition(0), batch(2, 2, 1)).await.unwrap();
-    assert_eq!(read_on(&tail, 0).await, [(0, 0), (1, 1), (2, 2), (3, 3)]);
-    let isolation = IsolationLevel::ReadUncommitted;
-    let file = tail
-        .inner
-        .fetch(&topition(0), 0, 1, 1 << 20, isolation)
+async fn a_refused_append_leaves_no_trace_and_transactions_are_refused() {
+    let Log { storage, _folder } = log().await;
+    storage.produce(None, &topition(0), batch(0, 2, 1)).await.unwrap();
+    let mut torn = batch(2, 2, 1);
+    torn.crc ^= 1;
+    assert!(storage.produce(None, &topition(0), torn).await.is_err());
+    assert!(
+        storage
+            .produce(Some("transaction"), &topition(0), batch(2, 2, 1))
+            .await
+            .is_err()
+    );
+    let producer = storage
+        .init_producer(Some("transaction"), 1_000, Some(-1), Some(-1))
         .await
         .unwrap();
-    assert_eq!(contents(file).len(), 4);
+    assert_eq!(producer.error, ErrorCode::TransactionalIdAuthorizationFailed);
+    storage.produce(None, &topition(0), batch(2, 2, 1)).await.unwrap();
+    assert_eq!(read_on(&storage, 0).await, [(0, 0), (1, 1), (2, 2), (3, 3)]);
+}
+
+#[tokio::test]
+async fn a_topic_is_no_path() {
+    let Log { storage, _folder } = log().await;
+    for name in ["", ".", "..", "../t", "a/b", "a b"] {
+        let topic = CreatableTopic::default().name(name.into()).num_partitions(1);
+        assert!(storage.create_topic(topic, false).await.is_err(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_restart_finds_every_record_and_removes_logs_without_a_topic() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async || {
+        let inner = super::open(([127, 0, 0, 1], 9092).into(), &folder.path().join("log.db"))
+            .await
+            .unwrap();
+        Records::open(inner, &folder.path().join("log")).await.unwrap()
+    };
+    let storage = open().await;
+    create(&storage).await;
+    storage.produce(None, &topition(0), batch(0, 5, 1)).await.unwrap();
+    drop(storage);
+    std::fs::create_dir(folder.path().join("log/forgotten-0")).unwrap();
+    let storage = open().await;
+    assert_eq!(read_on(&storage, 0).await.len(), 5);
+    assert!(!folder.path().join("log/forgotten-0").exists());
+    assert!(folder.path().join("log/t-0").exists());
 }
 
 #[tokio::test]
@@ -253,20 +284,17 @@ async fn maintenance_keeps_every_record_of_a_topic_that_asks_for_compaction() {
             config("cleanup.policy", "compact"),
             config("retention.ms", "1"),
         ]));
-    log.tail.create_topic(topic, false).await.unwrap();
+    log.storage.create_topic(topic, false).await.unwrap();
     let place = Topition::new("compacted", 0);
     for first in [0, 3] {
-        log.tail.produce(None, &place, batch(first, 3, 10)).await.unwrap();
+        log.storage
+            .produce(None, &place, batch(first, 3, 10))
+            .await
+            .unwrap();
     }
     // All have one key, and are older than the retention that was asked for.
     let later = SystemTime::UNIX_EPOCH + Duration::from_secs(3_600);
-    log.tail.maintain(later).await.unwrap();
-    let isolation = IsolationLevel::ReadUncommitted;
-    let kept = log
-        .tail
-        .inner
-        .fetch(&place, 0, 1, 1 << 20, isolation)
-        .await
-        .unwrap();
+    log.storage.maintain(later).await.unwrap();
+    let kept = log.storage.read(&place, 0, 1 << 20).unwrap();
     assert_eq!(contents(kept).len(), 6);
 }

@@ -62,7 +62,8 @@ impl BusConfig {
         config
             // The partitioner of the Java client, so that keys land where most other producers put them.
             .set("partitioner", "murmur2_random")
-            .set("linger.ms", "1")
+            // Kafka's own default since 4.0: a busy producer sends a fifth of the requests.
+            .set("linger.ms", "5")
             .set("compression.type", "lz4")
             .set("message.max.bytes", "4194304")
             .set(

@@ -9,7 +9,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{Gbdt, LEAF, Tree};
+use super::{LEAF, Tree};
 
 /// Rows that pass together.
 const LANES: usize = 16;
@@ -46,10 +46,10 @@ pub(crate) struct Forest {
 
 impl Forest {
     /// `None` where a tree has too many leaves, or a row has too few numbers for one.
-    pub(crate) fn new(model: &Gbdt, width: usize) -> Option<Self> {
+    pub(crate) fn new(trees: &[Tree], width: usize) -> Option<Self> {
         let mut cuts: Vec<(u32, Cut)> = Vec::new();
-        let mut leaves = Vec::with_capacity(model.trees.len());
-        for (number, tree) in (0_u32..).zip(&model.trees) {
+        let mut leaves = Vec::with_capacity(trees.len());
+        for (number, tree) in (0_u32..).zip(trees) {
             // Looked at first: a damaged tree must not be walked to any depth.
             if tree.nodes.len() >= 2 * LEAVES {
                 return None;
@@ -79,13 +79,13 @@ impl Forest {
         })
     }
 
-    /// The sums over all trees for many rows (row-major, `width` numbers each), appended to `out`.
-    pub(crate) fn predict_rows(&self, rows: &[f32], width: usize, out: &mut Vec<f32>) {
+    /// Adds the sums over all trees for many rows (row-major, `width` numbers each) to `sums`, one per row.
+    pub(crate) fn add_rows(&self, rows: &[f32], width: usize, sums: &mut [f32]) {
         Arch::new().dispatch(Pass {
             forest: self,
             rows,
             width: width.max(1),
-            out,
+            out: sums,
         });
     }
 }
@@ -125,7 +125,7 @@ struct Pass<'a> {
     forest: &'a Forest,
     rows: &'a [f32],
     width: usize,
-    out: &'a mut Vec<f32>,
+    out: &'a mut [f32],
 }
 
 impl WithSimd for Pass<'_> {
@@ -142,8 +142,7 @@ impl WithSimd for Pass<'_> {
         } = self;
         let mut sets = vec![[u16::MAX; LANES]; forest.leaves.len()];
         let mut values = vec![[0.0_f32; LANES]; width];
-        for block in rows.chunks(LANES * width) {
-            let count = block.len() / width;
+        for (block, out) in rows.chunks(LANES * width).zip(out.chunks_mut(LANES)) {
             for (lane, row) in block.chunks_exact(width).enumerate() {
                 for (values, &value) in values.iter_mut().zip(row) {
                     values[lane] = value;
@@ -171,12 +170,13 @@ impl WithSimd for Pass<'_> {
                 }
             }
             let mut sums = [0.0_f32; LANES];
+            sums[..out.len()].copy_from_slice(out);
             for (set, leaves) in sets.iter().zip(&forest.leaves) {
                 for (sum, set) in sums.iter_mut().zip(set) {
                     *sum += leaves[set.trailing_zeros() as usize % LEAVES];
                 }
             }
-            out.extend_from_slice(&sums[..count]);
+            out.copy_from_slice(&sums[..out.len()]);
         }
     }
 }
@@ -185,7 +185,7 @@ impl WithSimd for Pass<'_> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Node;
+    use super::super::{Gbdt, Node};
     use super::*;
 
     const WIDTH: usize = 5;
@@ -227,9 +227,9 @@ mod tests {
             // Quarters meet thresholds exactly; one value is no number at all.
             let number = |value: i8| if value == 8 { f32::NAN } else { f32::from(value) / 4.0 };
             let rows: Vec<f32> = rows.into_iter().flatten().map(number).collect();
-            let forest = Forest::new(&model, WIDTH).unwrap();
-            let mut sums = Vec::new();
-            forest.predict_rows(&rows, WIDTH, &mut sums);
+            let forest = Forest::new(&model.trees, WIDTH).unwrap();
+            let mut sums = vec![0.0; rows.len() / WIDTH];
+            forest.add_rows(&rows, WIDTH, &mut sums);
             let walked: Vec<f32> = rows
                 .chunks_exact(WIDTH)
                 .map(|row| model.trees.iter().fold(0.0, |sum, tree| sum + tree.predict(row)))
@@ -244,10 +244,10 @@ mod tests {
         let model = Gbdt {
             trees: vec![grown(&choices)],
         };
-        assert_eq!(Forest::new(&model, WIDTH), None);
+        assert_eq!(Forest::new(&model.trees, WIDTH), None);
         let narrow = Gbdt {
             trees: vec![grown(&[(0, 4, 0)])],
         };
-        assert_eq!(Forest::new(&narrow, 4), None);
+        assert_eq!(Forest::new(&narrow.trees, 4), None);
     }
 }

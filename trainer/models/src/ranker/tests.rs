@@ -52,10 +52,38 @@ fn a_planted_signal_is_found_and_beats_the_blend() {
     let ranker = ranker.unwrap();
     assert!(ranker.score(&[0.1, 0.95]) > ranker.score(&[0.9, 0.3]));
     let rows: Vec<f32> = (0..40_u32).map(|step| (step * 7 % 11) as f32 / 11.0).collect();
-    let mut scores = Vec::new();
-    ranker.score_rows(&rows, &mut scores);
+    let (mut keys, mut scores) = (Vec::new(), Vec::new());
+    ranker.rank_rows(&mut rows.clone(), &mut keys, &mut scores);
     let one_by_one: Vec<f32> = rows.chunks(2).map(|row| ranker.score(row)).collect();
     assert_eq!(scores, one_by_one);
+}
+
+#[test]
+fn of_many_candidates_the_finalists_have_their_scores_and_the_others_follow() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let ranker = Ranker::fit(&planted(600, true), &params(), &mut rng)
+        .unwrap()
+        .0
+        .unwrap();
+    let rows: Vec<f32> = (0..400_u32).map(|step| (step * 7 % 401) as f32 / 401.0).collect();
+    let (mut keys, mut scores) = (Vec::new(), Vec::new());
+    ranker.rank_rows(&mut rows.clone(), &mut keys, &mut scores);
+    assert_eq!(scores.len(), 200);
+    let mut ranked: Vec<(f32, f32)> = rows
+        .chunks(2)
+        .zip(scores)
+        .map(|(row, score)| (score, ranker.score(row)))
+        .collect();
+    ranked.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    for (score, full) in &ranked[..FINALISTS] {
+        assert_eq!(score.to_bits(), full.to_bits());
+    }
+    assert!(ranked[FINALISTS].0 < ranked[FINALISTS - 1].0);
+    let best = ranked
+        .iter()
+        .map(|(_, full)| *full)
+        .fold(f32::NEG_INFINITY, f32::max);
+    assert_eq!(ranked[0].1.to_bits(), best.to_bits());
 }
 
 #[test]

@@ -115,7 +115,7 @@ pub struct ScoreScratch {
     pub(crate) scores: Vec<f32>,
     pub(crate) order: Vec<u32>,
     /// Sort keys of the items in selection: score, then index.
-    keys: Vec<u64>,
+    pub(crate) keys: Vec<u64>,
     /// By item, whether the person has seen it; all false between selections.
     seen: Vec<bool>,
     pub(crate) core_scores: CoreScores,

@@ -19,8 +19,7 @@ pub(super) fn rerank(ranker: &Ranker, query: &Query<'_>, scratch: &mut ScoreScra
     for ((rank, &item), row) in order.iter().enumerate().zip(rows.chunks_exact_mut(WIDTH)) {
         stats.row(scratch, &facts, item, rank, row);
     }
-    ranked.clear();
-    ranker.score_rows(&rows, &mut ranked);
+    ranker.rank_rows(&mut rows, &mut scratch.keys, &mut ranked);
     let floor = ranked.iter().copied().fold(f32::INFINITY, f32::min);
     let highest = scratch.scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if floor.is_finite() && highest.is_finite() {

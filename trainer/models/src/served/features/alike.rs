@@ -19,7 +19,7 @@ const MATCH_DECAY: f32 = 0.9;
 const DISAGREEMENT: f32 = 0.5;
 /// Neighbours that speak.
 const NEIGHBOURS: usize = 100;
-/// Entries around the common item that are looked at, on each side.
+/// Entries around the common item that are looked at, on each side; what lies further away said nothing more.
 const REACH: usize = 60;
 /// Weight lost per entry after the common item: what comes next.
 const NEXT_DECAY: f32 = 0.85;
@@ -135,20 +135,15 @@ pub(super) fn fill(query: &Query<'_>, scratch: &mut ScoreScratch) {
         let freshness = (-age).exp2();
         let word = |entry: &HistoryEntry| if entry.is_like() { sum } else { sum * UNLIKED };
         let (mut next, mut near) = (1.0, 1.0);
-        let (reached, rest) = after.split_at(after.len().min(REACH));
-        for entry in reached {
+        for entry in after.iter().take(REACH) {
             add(entry.item, word(entry), [next, near, near * freshness, 1.0]);
             next *= NEXT_DECAY;
             near *= NEAR_DECAY;
         }
         near = 1.0;
-        let (far, reached) = before.split_at(before.len().saturating_sub(REACH));
-        for entry in reached.iter().rev() {
+        for entry in before.iter().rev().take(REACH) {
             add(entry.item, word(entry), [0.0, near, near * freshness, 1.0]);
             near *= NEAR_DECAY;
-        }
-        for entry in far.iter().chain(rest) {
-            add(entry.item, word(entry), [0.0, 0.0, 0.0, 1.0]);
         }
     }
     search.clear();
