@@ -39,7 +39,7 @@ const MAINTENANCE: Duration = Duration::from_secs(60 * 60);
 const SYNC: Duration = Duration::from_secs(1);
 const CLUSTER: &str = "marquee";
 const NODE: i32 = 111;
-/// One thread may sit in a long read of the file while another serves everybody else from memory.
+/// One thread may sit in a long read of the file while another serves everybody else.
 const THREADS: usize = 2;
 
 type Error = tansu_broker::Error;

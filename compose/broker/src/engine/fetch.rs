@@ -107,7 +107,7 @@ impl<S: Storage> Fetch<S> {
             for partition in request.partitions.iter().flatten() {
                 partitions.push(match found {
                     Some((name, _)) => self.partition(name, partition, &mut budget)?,
-                    None => refusal(partition.partition, ErrorCode::UnknownTopicOrPartition),
+                    None => without_records(partition.partition, ErrorCode::UnknownTopicOrPartition),
                 });
             }
             topics.push(
@@ -129,11 +129,11 @@ impl<S: Storage> Fetch<S> {
         let index = request.partition;
         let topition = Topition::new(topic, index);
         let Ok(ends) = self.records.ends(&topition) else {
-            return Ok(refusal(index, ErrorCode::UnknownTopicOrPartition));
+            return Ok(without_records(index, ErrorCode::UnknownTopicOrPartition));
         };
         let offset = request.fetch_offset;
         if !(ends.start..=ends.end).contains(&offset) {
-            return Ok(at(refusal(index, ErrorCode::OffsetOutOfRange), ends));
+            return Ok(at(without_records(index, ErrorCode::OffsetOutOfRange), ends));
         }
         let mut batches: Vec<Batch> = Vec::new();
         if *budget > 0 && offset < ends.end {
@@ -143,7 +143,7 @@ impl<S: Storage> Fetch<S> {
         }
         // Read after the records: never behind them.
         let ends = self.records.ends(&topition)?;
-        Ok(at(refusal(index, ErrorCode::None), ends)
+        Ok(at(without_records(index, ErrorCode::None), ends)
             .records((!batches.is_empty()).then_some(Frame { batches })))
     }
 
@@ -185,7 +185,7 @@ fn at(data: PartitionData, ends: Ends) -> PartitionData {
         .log_start_offset(Some(ends.start))
 }
 
-fn refusal(partition: i32, code: ErrorCode) -> PartitionData {
+fn without_records(partition: i32, code: ErrorCode) -> PartitionData {
     PartitionData::default()
         .partition_index(partition)
         .error_code(code.into())

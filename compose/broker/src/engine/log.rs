@@ -15,6 +15,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tansu_sans_io::ErrorCode;
 use tansu_sans_io::record::deflated::Batch;
 
@@ -133,15 +134,15 @@ impl PartitionLog {
         {
             return Err(AppendError::Refused(ErrorCode::CorruptMessage));
         }
-        match self.producers.order(&batch) {
+        batch.base_offset = self.end;
+        batch.partition_leader_epoch = 0;
+        let header = Header::of(&batch);
+        match self.producers.order(&header) {
             Ok(Order::Next) => {}
             Ok(Order::Repeat { offset }) => return Ok(offset),
             Err(code) => return Err(AppendError::Refused(code)),
         }
-        batch.base_offset = self.end;
-        batch.partition_leader_epoch = 0;
-        let header = Header::of(&batch);
-        let bytes = bytes_of(batch);
+        let bytes = Bytes::from(batch);
         if !segment::is_whole(&bytes) {
             return Err(AppendError::Refused(ErrorCode::CorruptMessage));
         }
@@ -244,7 +245,7 @@ impl Span {
         loop {
             let mut bytes = vec![0; window];
             self.file.read_exact_at(&mut bytes, self.from)?;
-            let (batches, needs) = segment::batches(bytes::Bytes::from(bytes), self.offset, max_bytes)?;
+            let (batches, needs) = segment::batches(Bytes::from(bytes), self.offset, max_bytes)?;
             match needs {
                 // A batch larger than all that was asked for.
                 Some(needs) if batches.is_empty() && needs > window && needs <= left => window = needs,
@@ -252,8 +253,4 @@ impl Span {
             }
         }
     }
-}
-
-fn bytes_of(batch: Batch) -> bytes::Bytes {
-    bytes::Bytes::from(batch)
 }

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 
 use tansu_sans_io::ErrorCode;
-use tansu_sans_io::record::deflated::Batch;
 
 use super::segment::Header;
 
@@ -52,36 +51,36 @@ impl Producers {
     ///
     /// # Errors
     /// The code the protocol has for it: an older incarnation of the producer, a gap, a repetition from long ago.
-    pub(super) fn order(&self, batch: &Batch) -> Result<Order, ErrorCode> {
-        if !batch.is_idempotent() {
+    pub(super) fn order(&self, header: &Header) -> Result<Order, ErrorCode> {
+        if !header.is_idempotent() {
             return Ok(Order::Next);
         }
-        let Some(known) = self.0.get(&batch.producer_id) else {
+        let Some(known) = self.0.get(&header.producer_id) else {
             return Ok(Order::Next);
         };
-        if batch.producer_epoch < known.epoch {
+        if header.producer_epoch < known.epoch {
             return Err(ErrorCode::InvalidProducerEpoch);
         }
-        if batch.producer_epoch > known.epoch {
-            return match batch.base_sequence {
+        if header.producer_epoch > known.epoch {
+            return match header.base_sequence {
                 0 => Ok(Order::Next),
                 _ => Err(ErrorCode::OutOfOrderSequenceNumber),
             };
         }
-        let last = later(batch.base_sequence, batch.last_offset_delta);
+        let last = later(header.base_sequence, header.last_offset_delta);
         if let Some(sent) = known
             .recent
             .iter()
-            .find(|sent| sent.first == batch.base_sequence && sent.last == last)
+            .find(|sent| sent.first == header.base_sequence && sent.last == last)
         {
             return Ok(Order::Repeat { offset: sent.offset });
         }
         let Some(newest) = known.recent.back() else {
             return Ok(Order::Next);
         };
-        if batch.base_sequence == later(newest.last, 1) {
+        if header.base_sequence == later(newest.last, 1) {
             Ok(Order::Next)
-        } else if batch.base_sequence <= newest.last {
+        } else if header.base_sequence <= newest.last {
             Err(ErrorCode::DuplicateSequenceNumber)
         } else {
             Err(ErrorCode::OutOfOrderSequenceNumber)
@@ -126,20 +125,21 @@ impl Producers {
 mod tests {
     use super::*;
 
-    fn batch(producer_id: i64, producer_epoch: i16, base_sequence: i32, records: i32) -> Batch {
-        Batch {
+    fn batch(producer_id: i64, producer_epoch: i16, base_sequence: i32, records: i32) -> Header {
+        Header {
             producer_id,
             producer_epoch,
             base_sequence,
             last_offset_delta: records - 1,
-            ..Batch::default()
+            base_offset: 0,
+            max_timestamp: 0,
         }
     }
 
-    fn appended(producers: &mut Producers, mut batch: Batch, offset: i64) {
+    fn appended(producers: &mut Producers, mut batch: Header, offset: i64) {
         batch.base_offset = offset;
         assert_eq!(producers.order(&batch), Ok(Order::Next));
-        producers.remember(&Header::of(&batch));
+        producers.remember(&batch);
     }
 
     #[test]
