@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::select_all;
 use rama::{Context, Service};
 use tansu_broker::Error;
 use tansu_sans_io::fetch_request::{FetchPartition, FetchTopic};
@@ -156,16 +157,23 @@ impl<S: Storage> Fetch<S> {
             .map_or(MAX_BYTES, |bytes| bytes.min(MAX_BYTES));
         let wanted = self.wanted(&topics).await?;
         let deadline = Instant::now() + wait;
+        let names = wanted.iter().filter_map(|topic| topic.found.as_ref());
+        let bells: Vec<_> = names.map(|(name, _)| self.records.bell(name)).collect();
         while request.min_bytes > 0 && !wanted.is_empty() {
-            let appended = self.records.appended().notified();
-            tokio::pin!(appended);
-            // From here on no append is missed.
-            appended.as_mut().enable();
+            let rung: Vec<_> = bells
+                .iter()
+                .map(|bell| {
+                    let mut rung = Box::pin(bell.notified());
+                    // From here on no append is missed.
+                    rung.as_mut().enable();
+                    rung
+                })
+                .collect();
             if self.has_news(&wanted) {
                 self.pace().await;
                 break;
             }
-            if tokio::time::timeout_at(deadline, appended).await.is_err() {
+            if tokio::time::timeout_at(deadline, select_all(rung)).await.is_err() {
                 break;
             }
         }

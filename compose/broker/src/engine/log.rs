@@ -213,7 +213,7 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// What [`Self::sync`] would write, for syncing without holding on to the log.
+    /// What is to be synced, for doing so without holding on to the log; [`Self::sync_failed`] where it cannot be.
     pub(super) fn unsynced(&mut self) -> Option<Arc<File>> {
         if std::mem::replace(&mut self.synced, true) {
             return None;
@@ -221,15 +221,22 @@ impl PartitionLog {
         self.newest().map(Segment::file)
     }
 
+    /// Says that what [`Self::unsynced`] gave could not be synced.
+    pub(super) fn sync_failed(&mut self) {
+        self.synced = false;
+    }
+
     /// Returns when everything appended so far would survive a power cut.
     ///
     /// # Errors
     /// The disk's.
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        match self.unsynced() {
-            Some(file) => file.sync_data(),
-            None => Ok(()),
+        // Also where somebody else is at it, who may yet fail.
+        if let Some(newest) = self.newest() {
+            newest.file().sync_data()?;
         }
+        self.synced = true;
+        Ok(())
     }
 }
 

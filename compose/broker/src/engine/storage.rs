@@ -51,7 +51,8 @@ struct Shared {
     folder: PathBuf,
     partitions: RwLock<HashMap<Topition, Arc<Mutex<PartitionLog>>>>,
     topics: RwLock<HashMap<TopicId, MetadataResponse>>,
-    appended: Notify,
+    /// By topic: rung at each append, and when the topic goes.
+    bells: RwLock<HashMap<String, Arc<Notify>>>,
 }
 
 /// Offsets of a partition.
@@ -114,7 +115,7 @@ impl<S: Storage> Records<S> {
                 folder: folder.to_owned(),
                 partitions: RwLock::default(),
                 topics: RwLock::default(),
-                appended: Notify::new(),
+                bells: RwLock::default(),
             }),
         };
         let known = records.inner.metadata(None).await?;
@@ -164,9 +165,18 @@ impl<S: Storage> Records<S> {
             .ok_or(Error::Api(ErrorCode::UnknownTopicOrPartition))
     }
 
-    /// Is notified after each append.
-    pub(super) fn appended(&self) -> &Notify {
-        &self.shared.appended
+    /// Is notified after each append to the topic, and when it is deleted.
+    pub(super) fn bell(&self, topic: &str) -> Arc<Notify> {
+        if let Some(bell) = read(&self.shared.bells).get(topic) {
+            return Arc::clone(bell);
+        }
+        Arc::clone(write(&self.shared.bells).entry(topic.to_owned()).or_default())
+    }
+
+    fn ring(&self, topic: &str) {
+        if let Some(bell) = read(&self.shared.bells).get(topic) {
+            bell.notify_waiters();
+        }
     }
 
     /// The partition's offsets.
@@ -223,6 +233,7 @@ impl<S: Storage> Records<S> {
             // Appends go on meanwhile.
             let file = locked(&log).unsynced();
             if let Some(Err(error)) = file.map(|file| file.sync_data()) {
+                locked(&log).sync_failed();
                 tracing::error!(%error, "syncing the broker's log");
             }
         }
@@ -300,7 +311,7 @@ impl<S: Storage> Storage for Records<S> {
         let appended = locked(&log).append(batch);
         match appended {
             Ok(offset) => {
-                self.shared.appended.notify_waiters();
+                self.ring(topition.topic());
                 Ok(offset)
             }
             Err(AppendError::Refused(code)) => Err(Error::Api(code)),
@@ -374,7 +385,9 @@ impl<S: Storage> Storage for Records<S> {
                 std::fs::remove_dir_all(self.path(topition))?;
             }
             // Whoever waits for its records learns that there will be none.
-            self.shared.appended.notify_waiters();
+            for topition in &doomed {
+                self.ring(topition.topic());
+            }
         }
         Ok(outcome)
     }
