@@ -43,14 +43,14 @@ pub struct GbdtParams {
 impl Default for GbdtParams {
     fn default() -> Self {
         Self {
-            trees: 400,
+            trees: 1000,
             leaves: 15,
-            learning_rate: 0.05,
+            learning_rate: 0.025,
             min_leaf_hessian: 5.0,
             l2: 10.0,
             feature_share: 0.4,
             list_share: 0.4,
-            patience: 60,
+            patience: 120,
         }
     }
 }

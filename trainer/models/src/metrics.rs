@@ -29,8 +29,18 @@ pub fn expected_rank(scores: &[f32], target: u32, excluded: impl Fn(u32) -> bool
     Some(f64::from(higher) + f64::from(equal) / 2.0)
 }
 
-/// Bits that ascend as scores descend: sorting integers is faster than comparing numbers.
-pub(crate) fn descending(score: f32) -> u32 {
+/// A key that sorts by descending score, then by ascending index: sorting integers is faster than comparing numbers.
+pub(crate) fn rank_key(score: f32, index: u32) -> u64 {
+    u64::from(descending(score)) << 32 | u64::from(index)
+}
+
+/// The index in a [`rank_key`].
+pub(crate) fn ranked_index(key: u64) -> u32 {
+    key as u32
+}
+
+/// Bits that ascend as scores descend.
+fn descending(score: f32) -> u32 {
     let bits = score.to_bits();
     let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
     !ascending

@@ -22,7 +22,7 @@ pub use lists::TrainingLists;
 use crate::Error;
 use crate::checked::require;
 use crate::gbdt::{Binned, Bins, Forest, Gbdt, GbdtParams};
-use crate::metrics::descending;
+use crate::metrics::{rank_key, ranked_index};
 
 /// What the trees minimise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -223,14 +223,14 @@ impl Ranker {
         }
         keys.clear();
         keys.extend(
-            (0_u64..)
+            (0_u32..)
                 .zip(out.iter())
-                .map(|(row, &score)| u64::from(descending(score)) << 32 | row),
+                .map(|(row, &score)| rank_key(score, row)),
         );
         keys.select_nth_unstable(FINALISTS - 1);
         let (finalists, rest) = keys.split_at_mut(FINALISTS);
         for key in finalists.iter_mut() {
-            *key &= u64::from(u32::MAX);
+            *key = u64::from(ranked_index(*key));
         }
         finalists.sort_unstable();
         let mut sums = [0.0; FINALISTS];
@@ -242,7 +242,7 @@ impl Ranker {
         }
         others.add_rows(&rows[..FINALISTS * width], width, &mut sums);
         let lowest = sums.iter().copied().fold(f32::INFINITY, f32::min);
-        let row_of = |key: &u64| (*key & u64::from(u32::MAX)) as usize;
+        let row_of = |key: &u64| ranked_index(*key) as usize;
         let highest = rest
             .iter()
             .map(|key| out[row_of(key)])

@@ -7,14 +7,18 @@
 //! instruction serves several rows. The sums are those of [`super::Tree::predict`], bit for bit: the same leaves, added
 //! in the order of the trees.
 
+use std::slice;
+
+use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{LEAF, Tree};
 
-/// Rows that pass together.
-const LANES: usize = 16;
-/// Leaves whose set fits a lane.
+/// Leaves whose set fits a lane, with room to spare: the sets are as wide as the numbers that decide on them, so that a
+/// comparison of some numbers is at once the choice of as many sets.
 const LEAVES: usize = 16;
+/// Most rows that pass together on any machine.
+const MOST_LANES: usize = 16;
 
 /// One split.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,7 +28,7 @@ struct Cut {
     /// ... in this tree, ...
     tree: u32,
     /// ... where only these leaves then remain.
-    remain: u16,
+    remain: u32,
 }
 
 /// The cuts on one feature: `cuts[begin..end]`, ascending.
@@ -108,7 +112,7 @@ impl Leaves {
         }
         let first = self.met;
         self.walk(tree, node.left as usize, number, cuts)?;
-        let left = (first..self.met).fold(0_u16, |set, leaf| set | 1 << leaf);
+        let left = (first..self.met).fold(0_u32, |set, leaf| set | 1 << leaf);
         cuts.push((
             node.feature,
             Cut {
@@ -131,48 +135,47 @@ struct Pass<'a> {
 impl WithSimd for Pass<'_> {
     type Output = ();
 
-    // Plain loops over lanes: dispatched, they compile to the widest instructions at hand.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self {
             forest,
             rows,
             width,
             out,
         } = self;
-        let mut sets = vec![[u16::MAX; LANES]; forest.leaves.len()];
-        let mut values = vec![[0.0_f32; LANES]; width];
-        for (block, out) in rows.chunks(LANES * width).zip(out.chunks_mut(LANES)) {
+        let lanes = S::F32_LANES;
+        let all = simd.splat_u32s(u32::MAX);
+        let mut sets = vec![all; forest.leaves.len()];
+        let mut values = vec![simd.splat_f32s(0.0); width];
+        for (block, out) in rows.chunks(lanes * width).zip(out.chunks_mut(lanes)) {
+            let by_feature: &mut [f32] = cast_slice_mut(&mut values);
             for (lane, row) in block.chunks_exact(width).enumerate() {
-                for (values, &value) in values.iter_mut().zip(row) {
+                for (values, &value) in by_feature.chunks_exact_mut(lanes).zip(row) {
                     values[lane] = value;
                 }
             }
-            sets.fill([u16::MAX; LANES]);
+            sets.fill(all);
             for span in &forest.spans {
-                let values = &values[span.feature];
+                let values = values[span.feature];
                 let mut largest = f32::NEG_INFINITY;
-                for &value in values {
+                for &value in cast_slice::<_, f32>(slice::from_ref(&values)) {
                     largest = if value > largest { value } else { largest };
                 }
                 for cut in &forest.cuts[span.begin..span.end] {
                     if cut.threshold >= largest {
                         break;
                     }
+                    let right = simd.greater_than_f32s(values, simd.splat_f32s(cut.threshold));
+                    let remain = simd.select_u32s(right, simd.splat_u32s(cut.remain), all);
                     let set = &mut sets[cut.tree as usize];
-                    for (set, &value) in set.iter_mut().zip(values) {
-                        *set &= if value > cut.threshold {
-                            cut.remain
-                        } else {
-                            u16::MAX
-                        };
-                    }
+                    *set = simd.and_u32s(*set, remain);
                 }
             }
-            let mut sums = [0.0_f32; LANES];
+            let mut sums = [0.0_f32; MOST_LANES];
+            let sums = &mut sums[..lanes];
             sums[..out.len()].copy_from_slice(out);
             for (set, leaves) in sets.iter().zip(&forest.leaves) {
-                for (sum, set) in sums.iter_mut().zip(set) {
+                for (sum, set) in sums.iter_mut().zip(cast_slice::<_, u32>(slice::from_ref(set))) {
                     *sum += leaves[set.trailing_zeros() as usize % LEAVES];
                 }
             }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Objective, TrainingLists};
-use crate::metrics::descending;
+use crate::metrics::{rank_key, ranked_index};
 
 /// Rows of some lists with their derivatives.
 #[derive(Debug, Default)]
@@ -85,18 +85,15 @@ impl Work {
             return;
         }
         self.order.clear();
-        self.order.extend(
-            (0_u64..)
-                .zip(scores)
-                .map(|(row, &score)| u64::from(descending(score)) << 32 | row),
-        );
+        self.order
+            .extend((0_u32..).zip(scores).map(|(row, &score)| rank_key(score, row)));
         self.order.sort_unstable();
         // The position of a row counts the candidates that the rows before it stand for.
         self.discount.clear();
         self.discount.resize(scores.len(), 0.0);
         let mut position = 0.0_f32;
         for &key in &self.order {
-            let row = key as u32 as usize;
+            let row = ranked_index(key) as usize;
             if position >= truncation as f32 {
                 break;
             }

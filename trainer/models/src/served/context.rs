@@ -7,7 +7,7 @@ use super::features::{COLUMNS, PAIRWISE};
 use super::generators::weights::CoreScores;
 use crate::kernels::moments;
 use crate::live::{HistoryEntry, LiveState};
-use crate::metrics::descending;
+use crate::metrics::{rank_key, ranked_index};
 
 /// Whom to score for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -203,7 +203,7 @@ impl ScoreScratch {
         keys.clear();
         if k > 0 {
             for (item, &score) in (0_u32..).zip(&self.scores) {
-                let key = u64::from(descending(score)) << 32 | u64::from(item);
+                let key = rank_key(score, item);
                 if key >= bar || skip(item) {
                     continue;
                 }
@@ -218,7 +218,7 @@ impl ScoreScratch {
         keys.sort_unstable();
         keys.truncate(k);
         self.order.clear();
-        self.order.extend(keys.iter().map(|&key| key as u32));
+        self.order.extend(keys.iter().map(|&key| ranked_index(key)));
     }
 
     /// The `k` best of the last scores that `skip` lets pass, best first, ties by index.

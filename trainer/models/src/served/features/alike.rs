@@ -7,7 +7,7 @@
 
 use super::Column;
 use crate::live::HistoryEntry;
-use crate::metrics::descending;
+use crate::metrics::{rank_key, ranked_index};
 use crate::served::context::{Query, ScoreScratch};
 use crate::transitions::Distance;
 
@@ -92,14 +92,14 @@ impl Neighbours {
             return;
         }
         for key in &mut self.found {
-            *key |= u64::from(descending(self.likeness[*key as usize].sum)) << 32;
+            *key = rank_key(self.likeness[*key as usize].sum, ranked_index(*key));
         }
         self.found.select_nth_unstable(NEIGHBOURS - 1);
         for key in self.found.drain(NEIGHBOURS..) {
-            self.likeness[key as u32 as usize] = Likeness::default();
+            self.likeness[ranked_index(key) as usize] = Likeness::default();
         }
         for key in &mut self.found {
-            *key &= u64::from(u32::MAX);
+            *key = u64::from(ranked_index(*key));
         }
         self.found.sort_unstable();
     }

@@ -5,7 +5,7 @@ use super::facts::Facts;
 use super::{ALL, COLUMNS, Column, SCORES};
 use crate::kernels::moments;
 use crate::live::{HistoryEntry, ItemState};
-use crate::metrics::descending;
+use crate::metrics::{rank_key, ranked_index};
 use crate::served::blend::NO_VARIANCE;
 use crate::served::context::{Query, ScoreScratch};
 
@@ -59,15 +59,15 @@ impl ListStats {
             let column = &columns[source as usize];
             self.keys.clear();
             self.keys.extend(
-                (0_u64..)
+                (0_u32..)
                     .zip(candidates)
-                    .map(|(place, &item)| u64::from(descending(column[item as usize])) << 32 | place),
+                    .map(|(place, &item)| rank_key(column[item as usize], place)),
             );
             self.keys.sort_unstable();
             ranks.clear();
             ranks.resize(candidates.len(), 0.0);
             for (rank, &key) in self.keys.iter().enumerate() {
-                ranks[key as u32 as usize] = rank as f32;
+                ranks[ranked_index(key) as usize] = rank as f32;
             }
         }
         self.circumstances = circumstances(query);
