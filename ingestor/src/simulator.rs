@@ -221,17 +221,20 @@ impl Simulator {
         Ok(())
     }
 
-    /// What the simulated users rated before they came, oldest first: each the movies of one real user, at that user's
-    /// times and at most the `most` newest of them, with stars by a taste of their own.
+    /// What the simulated users rated before they came, oldest first: each the movies of the real user whose taste is
+    /// theirs, at that user's times and at most the `most` newest of them, with stars by their own taste. So what they
+    /// chose to watch tells of what they like, as it does of real people.
     pub fn past(&mut self, dataset: &Dataset, most: usize) -> Vec<Rating> {
         let mut of_user: BTreeMap<UserId, Vec<&Rating>> = BTreeMap::new();
         for rating in &dataset.ratings {
             of_user.entry(rating.user_id).or_default().push(rating);
         }
-        let real: Vec<Vec<&Rating>> = of_user.into_values().collect();
         let mut past = Vec::new();
         for user in 0..self.config.users {
-            let seen = &real[self.rng.random_range(0..real.len())];
+            let model = self.tastes.model(user);
+            let seen = model
+                .and_then(|model| of_user.get(&model))
+                .map_or(&[][..], Vec::as_slice);
             for rating in &seen[seen.len().saturating_sub(most)..] {
                 let stars = self.tastes.stars(user, rating.movie_id);
                 past.push(Rating {

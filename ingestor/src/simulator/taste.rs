@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use marquee_schemas::MovieId;
+use marquee_schemas::{MovieId, UserId};
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -33,6 +33,8 @@ struct Row {
 pub(super) struct Tastes {
     mean: f64,
     users: Vec<Row>,
+    /// By simulated user, the real one whose taste it has.
+    models: Vec<UserId>,
     movies: HashMap<MovieId, (Row, Vec<String>)>,
 }
 
@@ -57,13 +59,16 @@ impl Tastes {
     pub(super) fn fit(dataset: &Dataset, users: u64, seed: u64) -> Self {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
         let mut user_index = HashMap::new();
+        let mut user_ids = Vec::new();
         let mut movie_index = HashMap::new();
         let ratings: Vec<(usize, usize, f64)> = dataset
             .ratings
             .iter()
             .map(|rating| {
-                let next = user_index.len();
-                let user = *user_index.entry(rating.user_id).or_insert(next);
+                let user = *user_index.entry(rating.user_id).or_insert_with(|| {
+                    user_ids.push(rating.user_id);
+                    user_ids.len() - 1
+                });
                 let next = movie_index.len();
                 let movie = *movie_index.entry(rating.movie_id).or_insert(next);
                 (user, movie, f64::from(rating.rating))
@@ -85,15 +90,17 @@ impl Tastes {
                 }
             }
         }
-        let simulated = (0..users)
+        let (simulated, models) = (0..users)
             .map(|_| {
-                let like = &real[rng.random_range(0..real.len())];
-                Row {
+                let model = rng.random_range(0..real.len());
+                let like = &real[model];
+                let taste = Row {
                     bias: like.bias + small(&mut rng, NOISE),
                     factors: like.factors.map(|factor| factor + small(&mut rng, NOISE)),
-                }
+                };
+                (taste, user_ids[model])
             })
-            .collect();
+            .unzip();
         let movies = dataset.movies.iter().map(|movie| {
             let unrated = Row {
                 bias: 0.0,
@@ -105,8 +112,14 @@ impl Tastes {
         Self {
             mean,
             users: simulated,
+            models,
             movies: movies.collect(),
         }
+    }
+
+    /// The real user whose taste a simulated one has.
+    pub(super) fn model(&self, user: u64) -> Option<UserId> {
+        self.models.get(usize::try_from(user).ok()?).copied()
     }
 
     /// Stars that a user would give; the mean for movies and users that are not known.
