@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::compute::cast;
@@ -15,8 +15,19 @@ const PAIRS: &str = "user-movie-pairs.parquet";
 const BEGIN_S: u64 = 956_703_932;
 const SPAN_S: u64 = 1_039 * 86_400;
 
+/// The data set's folder: that of `MARQUEE_DATA_DIR`, or one made in `scratch` where that holds the pairs only.
+pub(crate) fn folder(scratch: &Path) -> PathBuf {
+    let given = PathBuf::from(std::env::var_os("MARQUEE_DATA_DIR").expect("MARQUEE_DATA_DIR")).join("ml-1m");
+    if given.join("ratings.dat").is_file() {
+        return given;
+    }
+    let made = scratch.join("ml-1m");
+    write(&given, &made);
+    made
+}
+
 /// Writes a folder in the data set's own layout to `to` from the pairs in `from`.
-pub(crate) fn write(from: &Path, to: &Path) {
+fn write(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     fs::copy(from.join("movies.dat"), to.join("movies.dat")).expect("movies.dat");
     let mut pairs = read(&from.join(PAIRS));

@@ -9,8 +9,10 @@
 //! The peer in the same run is the training alone, without the log, the snapshot, the registry and the loading of the
 //! bundle: what lies between the two is the way of a model through the system. Ends with one JSON line.
 
+mod ml1m;
+
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,13 +25,37 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(1_800);
 const GLANCE: Duration = Duration::from_millis(20);
 
-struct Up(Child);
+struct Up {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Up {
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Looks until there is something, for as long as the process lives.
+    fn wait_for<T>(&mut self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            if let Some(status) = self.child.try_wait().expect("its status") {
+                panic!("marquee ended with {status} before: {what}\n{}", self.said());
+            }
+            assert!(Instant::now() < deadline, "not in time: {what}\n{}", self.said());
+            std::thread::sleep(GLANCE);
+        }
+    }
+}
 
 impl Drop for Up {
     fn drop(&mut self) {
         // It may have ended by itself.
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
@@ -58,17 +84,6 @@ impl Settings {
             }
         }
         settings
-    }
-}
-
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(GLANCE);
     }
 }
 
@@ -103,8 +118,12 @@ fn main() {
     let state = folder.path().join("state");
     let log = folder.path().join("up.log");
     let quiet = "1000000000";
-    let up = Command::new(env!("CARGO_BIN_EXE_marquee"))
-        .args(["up", "--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"])
+    let mut command = Command::new(env!("CARGO_BIN_EXE_marquee"));
+    command.args(["up", "--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"]);
+    if settings.dataset == "ml-1m" {
+        command.arg("--data-dir").arg(ml1m::folder(folder.path()));
+    }
+    let child = command
         .args(["--history-share", "1.0", "--log", "warn"])
         .args(["--dataset", &settings.dataset])
         .arg("--state-dir")
@@ -121,8 +140,11 @@ fn main() {
         .stdout(std::fs::File::create(&log).expect("a log file"))
         .spawn()
         .expect("starting marquee");
-    let _up = Up(up);
-    let note = wait_for("the instance", || {
+    let mut up = Up {
+        child,
+        log: log.clone(),
+    };
+    let note = up.wait_for("the instance", || {
         let text = std::fs::read_to_string(state.join("instance.json")).ok()?;
         let note: Value = serde_json::from_str(&text).ok()?;
         note["http"].is_string().then_some(note)
@@ -131,7 +153,7 @@ fn main() {
     let bus = Bus::new(BusConfig::for_brokers(
         note["brokers"].as_str().expect("the brokers"),
     ));
-    wait_for("the history is replayed and a first model serves", || {
+    up.wait_for("the history is replayed and a first model serves", || {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         let served = get(&format!("{url}/health"))?["model_version"].is_string();
         (served && text.contains("ready  ")).then_some(())
@@ -152,7 +174,7 @@ fn main() {
         .block_on(publisher.publish(&request))
         .expect("the event is published");
     let ours = |event: &&ModelEvent| event.retrain_event_id.as_deref() == Some(&request.event_id);
-    let version = wait_for("the verdict", || {
+    let version = up.wait_for("the verdict", || {
         let events = model_events(&bus);
         let verdict = events.iter().filter(ours).find(|event| {
             matches!(
@@ -163,7 +185,7 @@ fn main() {
         assert_eq!(verdict.kind, ModelEventKind::Promoted, "{}", verdict.reason);
         Some(verdict.version.clone())
     });
-    wait_for("the new version serves", || {
+    up.wait_for("the new version serves", || {
         (get(&format!("{url}/health"))?["model_version"] == version.0.as_str()).then_some(())
     });
     let event_to_served_s = asked.elapsed().as_secs_f64();

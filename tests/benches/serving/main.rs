@@ -12,6 +12,7 @@
 
 mod growth;
 mod load;
+#[path = "../ml1m.rs"]
 mod ml1m;
 
 use std::path::{Path, PathBuf};
@@ -247,16 +248,7 @@ fn metric(text: &str, name: &str) -> f64 {
 
 async fn over_http(settings: &Settings, figures: &mut Map<String, Value>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let data = (settings.dataset == "ml-1m").then(|| {
-        let given =
-            PathBuf::from(std::env::var_os("MARQUEE_DATA_DIR").expect("MARQUEE_DATA_DIR")).join("ml-1m");
-        if given.join("ratings.dat").is_file() {
-            return given;
-        }
-        let made = folder.path().join("ml-1m");
-        ml1m::write(&given, &made);
-        made
-    });
+    let data = (settings.dataset == "ml-1m").then(|| ml1m::folder(folder.path()));
     let up = Up::start(settings, folder.path(), data.as_deref()).await;
     let address = up.http.clone();
     let ready = get_json(&address, "/ready").await.expect("ready");
