@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use marquee_runtime::SystemClock;
 use marquee_runtime::bus::{Bus, BusConfig};
-use marquee_schemas::{FeatureRecord, HistoryEntry, Topic, UserFeatures, UserId, decode};
+use marquee_schemas::{FeatureRecord, HistoryEntry, RetrainEvent, Topic, UserFeatures, UserId, decode};
 use serde_json::Value;
 
 /// Generous: the condition decides, not the clock.
@@ -43,6 +44,16 @@ pub(crate) struct Marquee {
 impl Marquee {
     /// `marquee up` on free ports with its state in `state`, and whatever else is wanted.
     pub(crate) fn up(state: &Path, brokers: Option<&str>, extra: &[&str]) -> Self {
+        Self::up_in(&[], state, brokers, extra)
+    }
+
+    /// [`Marquee::up`] with further variables in its environment.
+    pub(crate) fn up_in(
+        environment: &[(&str, &str)],
+        state: &Path,
+        brokers: Option<&str>,
+        extra: &[&str],
+    ) -> Self {
         let log = state.with_extension("log");
         let file = std::fs::OpenOptions::new()
             .create(true)
@@ -60,6 +71,7 @@ impl Marquee {
             // Scenarios share the machine with each other and with compilers: that every request waits says nothing of
             // this process.
             .env("MARQUEE_RECOMMENDER__SHED_DELAY_MS", "0")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file);
@@ -197,10 +209,28 @@ pub(crate) fn post(url: &str, body: impl AsRef<[u8]>) -> (u16, Value) {
     )
 }
 
+/// Publishes a retrain event.
+pub(crate) fn ask_for_training(bus: &Bus, reason: &str) -> RetrainEvent {
+    let event = marquee_trainer::manual_retrain_event(reason, &SystemClock);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let publisher = bus.publisher("marquee-test").unwrap();
+    runtime.block_on(publisher.publish(&event)).unwrap();
+    event
+}
+
 /// Runs a `marquee` tool on a state directory.
 pub(crate) fn tool(state: &Path, args: &[&str]) -> Output {
+    tool_in(&[], state, args)
+}
+
+/// [`tool`] with further variables in its environment.
+pub(crate) fn tool_in(environment: &[(&str, &str)], state: &Path, args: &[&str]) -> Output {
     Command::new(binary())
         .args(args)
+        .envs(environment.iter().copied())
         .arg("--state-dir")
         .arg(state)
         .stdin(Stdio::null())

@@ -3,13 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use marquee_runtime::SystemClock;
 use marquee_runtime::bus::Bus;
-use marquee_schemas::{ModelEvent, ModelEventKind, RetrainEvent};
+use marquee_schemas::{ModelEvent, ModelEventKind};
 use marquee_trainer::registry;
 use marquee_trainer::run::Stage;
 
-use crate::harness::{Marquee, data_dir, eventually, records};
+use crate::harness::{Marquee, ask_for_training, data_dir, eventually, records};
 
 fn events(bus: &Bus) -> Vec<ModelEvent> {
     records::<ModelEvent>(bus)
@@ -18,17 +17,6 @@ fn events(bus: &Bus) -> Vec<ModelEvent> {
 fn answers(event: &ModelEvent, id: &str) -> bool {
     event.retrain_event_id.as_deref() == Some(id)
         || event.joined_retrain_event_ids.iter().any(|joined| joined == id)
-}
-
-fn ask(bus: &Bus, reason: &str) -> RetrainEvent {
-    let event = marquee_trainer::manual_retrain_event(reason, &SystemClock);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let publisher = bus.publisher("marquee-kill-test").unwrap();
-    runtime.block_on(publisher.publish(&event)).unwrap();
-    event
 }
 
 #[test]
@@ -51,7 +39,7 @@ fn a_kill_at_any_stage_of_a_training_loses_no_request_and_doubles_no_version() {
     let mut asked = Vec::new();
     for stage in Stage::ALL.map(Stage::name).into_iter().chain(["done"]) {
         let bus = marquee.bus();
-        let request = ask(&bus, &format!("to be killed at {stage}"));
+        let request = ask_for_training(&bus, &format!("to be killed at {stage}"));
         eventually("the stage begins", || {
             let begun = |event: &ModelEvent| {
                 event.kind == ModelEventKind::TrainingStage

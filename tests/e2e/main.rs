@@ -7,11 +7,13 @@
 
 mod bad_input;
 mod browser;
+mod bucket;
 mod cli;
 mod demo;
 mod described;
 mod harness;
 mod kill;
+mod kill_mirror;
 mod kill_trainer;
 mod pipeline;
 mod soak;

@@ -210,8 +210,10 @@ fn processors_that_die_and_take_over_lose_nothing_and_double_nothing() {
     ben.wait_for_partitions();
     applied(&bus, EVENTS / 4);
     // Ana dies in the middle of the next quarter; Ben takes her partitions over without her files.
-    runtime.block_on(publish(&bus, EVENTS / 4, EVENTS / 2));
+    runtime.block_on(publish(&bus, EVENTS / 4, EVENTS * 3 / 8));
     ana.process.kill();
+    // Nobody but Ben can apply these.
+    runtime.block_on(publish(&bus, EVENTS * 3 / 8, EVENTS / 2));
     applied(&bus, EVENTS / 2);
     // She comes back with files that are older than what Ben has done since.
     let ana = Worker::start(folder.path(), "ana", &brokers);
