@@ -45,7 +45,7 @@ pub(crate) struct DemoExperimentArgs {
     pub(crate) to_genre: String,
 
     /// By how many stars
-    #[arg(long, default_value_t = 1.5, value_name = "STARS")]
+    #[arg(long, default_value_t = 2.0, value_name = "STARS")]
     pub(crate) stars: f64,
 
     /// Folder of the report; by default `reports` in the state directory

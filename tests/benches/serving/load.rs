@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 
 /// Keep-alive connections; a request that finds its own busy waits, and its wait counts.
 const CONNECTIONS: usize = 32;
+/// As many as a crowd has: all that is due lies with the server then, and it is the server that must cope.
+pub(crate) const CROWD: usize = 512;
 const LONGEST_US: u64 = 60_000_000;
 
 /// Sends one request over an open connection and reads its answer; `None` where the connection ended.
@@ -94,12 +96,23 @@ pub(crate) async fn load(
     seconds: u32,
     request: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static,
 ) -> Load {
+    load_over(CONNECTIONS, address, rate, seconds, request).await
+}
+
+/// [`load`] over so many connections.
+pub(crate) async fn load_over(
+    connections: usize,
+    address: &str,
+    rate: u32,
+    seconds: u32,
+    request: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static,
+) -> Load {
     let request = Arc::new(request);
     let begun = Instant::now();
     let total = u64::from(rate) * u64::from(seconds);
     // Whichever connection is free takes the next request.
     let next = Arc::new(AtomicU64::new(0));
-    let workers: Vec<_> = (0..CONNECTIONS)
+    let workers: Vec<_> = (0..connections)
         .map(|_| {
             let (address, request, next) = (address.to_owned(), Arc::clone(&request), Arc::clone(&next));
             tokio::spawn(async move {

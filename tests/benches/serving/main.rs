@@ -25,7 +25,7 @@ use marquee_runtime::{Clock, SystemClock};
 use marquee_schemas::{Interaction, Kind, MovieId, SchemaVersion, UserId};
 use serde_json::{Map, Value, json};
 
-use load::{get, get_json, load, post};
+use load::{CROWD, get, get_json, load, load_over, post};
 
 /// Background users rate; those who ask are others.
 const BACKGROUND: u64 = 1 << 41;
@@ -341,21 +341,25 @@ async fn over_http(settings: &Settings, figures: &mut Map<String, Value>) {
     }
     if settings.wants("knee") {
         let mut knee = 0;
-        let mut beyond = Value::Null;
         for rate in KNEE_RATES {
             let step = load(&address, rate, 5, recommend).await;
             println!("{}", step.told("knee", rate));
             if step.ms(0.99) > KNEE_P99_MS || step.rate() < f64::from(rate) * KNEE_SHARE {
-                beyond = json!({
-                    "requests_per_s": rate, "answered_per_s": step.rate(), "answered_p99_ms": step.ms(0.99),
-                    "shed": step.shed, "failed": step.failed,
-                });
                 break;
             }
             knee = rate;
         }
         set("knee_requests_per_s", json!(knee));
-        set("beyond_the_knee", beyond);
+        let rate = 2 * knee.max(KNEE_RATES[0]);
+        let crowd = load_over(CROWD, &address, rate, 10, recommend).await;
+        println!("{}", crowd.told("beyond the knee, over many connections", rate));
+        set(
+            "beyond_the_knee",
+            json!({
+                "requests_per_s": rate, "answered_per_s": crowd.rate(), "answered_p50_ms": crowd.ms(0.5),
+                "answered_p99_ms": crowd.ms(0.99), "shed": crowd.shed, "failed": crowd.failed,
+            }),
+        );
     }
     background.abort();
     let text = get(&address, "/metrics").await.expect("metrics");
