@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use marquee_schemas::{ModelEvent, ModelEventKind};
 use marquee_testkit::{Foreign, Guarded, python_with, required};
 
-use crate::harness::{Marquee, ask_for_training, data_dir, eventually, records, tool_in};
+use crate::harness::{
+    Marquee, ask_for_training, beginning_of_ml_100k, data_dir, eventually, records, tool_in,
+};
 
 const REQUIREMENTS: &str = "moto[server,s3]==5.2.5";
 
@@ -43,16 +45,7 @@ fn models_may_lie_in_a_bucket() {
     ];
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let args = [
-        "--dataset",
-        "ml-100k",
-        "--data-dir",
-        data.to_str().unwrap(),
-        "--history-share",
-        "0.2",
-        "--live-speed",
-        "1/s",
-    ];
+    let args = beginning_of_ml_100k(&data, "1/s");
     let mut marquee = Marquee::up_in(&environment, &state, None, &args);
     marquee.wait_model();
     let bus = marquee.bus();

@@ -29,6 +29,20 @@ pub(crate) fn data_dir() -> Option<PathBuf> {
     found.map(|dir| std::fs::canonicalize(&dir).unwrap_or(dir))
 }
 
+/// What makes [`Marquee::up`] replay the oldest fifth of ml-100k and let the rest come in at `live_speed`.
+pub(crate) fn beginning_of_ml_100k<'a>(data: &'a Path, live_speed: &'a str) -> [&'a str; 8] {
+    [
+        "--dataset",
+        "ml-100k",
+        "--data-dir",
+        data.to_str().unwrap(),
+        "--history-share",
+        "0.2",
+        "--live-speed",
+        live_speed,
+    ]
+}
+
 /// Polls until `condition` gives a value.
 pub(crate) fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
     marquee_testkit::eventually(what, PATIENCE, condition)

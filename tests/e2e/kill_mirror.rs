@@ -10,7 +10,9 @@ use marquee_trainer::registry;
 use marquee_trainer::run::Stage;
 use serde_json::{Value, json};
 
-use crate::harness::{Marquee, ask_for_training, data_dir, eventually, get, post, records};
+use crate::harness::{
+    Marquee, ask_for_training, beginning_of_ml_100k, data_dir, eventually, get, post, records,
+};
 
 const NAME: &str = "marquee";
 
@@ -117,18 +119,8 @@ fn a_killed_trainer_leaves_mlflow_whole_after_its_restart() {
         server.uri()
     );
     std::fs::write(&config, settings).unwrap();
-    let args = [
-        "--dataset",
-        "ml-100k",
-        "--data-dir",
-        data.to_str().unwrap(),
-        "--history-share",
-        "0.2",
-        "--live-speed",
-        "1/s",
-        "--config",
-        config.to_str().unwrap(),
-    ];
+    let mut args = beginning_of_ml_100k(&data, "1/s").to_vec();
+    args.extend(["--config", config.to_str().unwrap()]);
     let mut marquee = Marquee::up(&state, None, &args);
     marquee.wait_model();
 
@@ -154,7 +146,7 @@ fn a_killed_trainer_leaves_mlflow_whole_after_its_restart() {
     });
     marquee.kill_9();
 
-    let marquee = Marquee::up(&state, None, &args);
+    let _marquee = Marquee::up(&state, None, &args);
     eventually("MLflow has all versions and the registry's aliases", || {
         let runs = mlflow.runs();
         let finished = runs.iter().all(|(_, run)| run["info"]["status"] == "FINISHED");
@@ -178,5 +170,4 @@ fn a_killed_trainer_leaves_mlflow_whole_after_its_restart() {
         .get(&format!("model-versions/search?filter=name%3D%27{NAME}%27"))
         .unwrap();
     assert_eq!(registered["model_versions"].as_array().unwrap().len(), runs.len());
-    drop(marquee);
 }

@@ -8,7 +8,7 @@ use marquee_schemas::{ModelEvent, ModelEventKind};
 use marquee_trainer::registry;
 use marquee_trainer::run::Stage;
 
-use crate::harness::{Marquee, ask_for_training, data_dir, eventually, records};
+use crate::harness::{Marquee, ask_for_training, beginning_of_ml_100k, data_dir, eventually, records};
 
 fn events(bus: &Bus) -> Vec<ModelEvent> {
     records::<ModelEvent>(bus)
@@ -24,16 +24,7 @@ fn a_kill_at_any_stage_of_a_training_loses_no_request_and_doubles_no_version() {
     let Some(data) = data_dir() else { return };
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let args = [
-        "--dataset",
-        "ml-100k",
-        "--data-dir",
-        data.to_str().unwrap(),
-        "--history-share",
-        "0.2",
-        "--live-speed",
-        "1/s",
-    ];
+    let args = beginning_of_ml_100k(&data, "1/s");
     let mut marquee = Marquee::up(&state, None, &args);
     marquee.wait_model();
     let mut asked = Vec::new();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// Where it is `1`, a machine without Apache Kafka fails instead of skipping.
 const REQUIRE_KAFKA: &str = "MARQUEE_REQUIRE_KAFKA";
 
-use crate::harness::{Marquee, data_dir, eventually, get, post, records, tool};
+use crate::harness::{Marquee, beginning_of_ml_100k, data_dir, eventually, get, post, records, tool};
 
 fn list(body: &Value) -> Vec<u64> {
     body["items"]
@@ -21,16 +21,7 @@ fn list(body: &Value) -> Vec<u64> {
 }
 
 fn whole_story(state: &Path, brokers: Option<&str>, data: &Path) {
-    let args = [
-        "--dataset",
-        "ml-100k",
-        "--data-dir",
-        data.to_str().unwrap(),
-        "--history-share",
-        "0.2",
-        "--live-speed",
-        "50/s",
-    ];
+    let args = beginning_of_ml_100k(data, "50/s");
     let mut marquee = Marquee::up(state, brokers, &args);
     let first_model = marquee.wait_model();
     marquee.wait_ready();
