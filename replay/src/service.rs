@@ -27,6 +27,8 @@ use crate::sink::{BusDeadLetters, Context, Sink, SinkCounts};
 use crate::sql::SqlEngine;
 use crate::table::Table;
 
+/// The lake writes minutes at once; it need not hear of each record by itself.
+const GATHER: Duration = Duration::from_millis(200);
 /// How long to wait before connecting again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -187,6 +189,8 @@ impl Service {
         let topics: Vec<Topic> = Table::ALL.into_iter().map(Table::topic).collect();
         let config = SubscriberConfig {
             idle_every: Duration::from_millis(100),
+            gather: GATHER,
+            yields: true,
             ..SubscriberConfig::new("marquee-replay", Subscription::All)
         };
         let outcome = self

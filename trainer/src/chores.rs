@@ -74,7 +74,7 @@ pub(crate) async fn exports(config: Config, bus: Bus, token: CancellationToken) 
             .name("marquee-export".into())
             .spawn(move || {
                 if own.yielding {
-                    crate::priority::yield_to_others();
+                    marquee_runtime::priority::yield_to_others();
                 }
                 // Nobody listens any more once the service has ended.
                 drop(sender.send(export_champion(&own, own_bus, &own_token)));

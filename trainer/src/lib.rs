@@ -26,7 +26,6 @@ pub mod memory;
 mod metrics;
 pub mod mlflow;
 mod pipeline;
-mod priority;
 pub mod registry;
 pub mod report;
 mod retrain;

@@ -213,7 +213,7 @@ pub(crate) fn pool(threads: usize, yielding: bool) -> Result<rayon::ThreadPool, 
         .thread_name(|index| format!("training-{index}"))
         .start_handler(move |_| {
             if yielding {
-                crate::priority::yield_to_others();
+                marquee_runtime::priority::yield_to_others();
             }
         })
         .build()

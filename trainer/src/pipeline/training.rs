@@ -49,7 +49,7 @@ impl Training {
             .name("marquee-training".into())
             .spawn(move || {
                 if settings.yielding {
-                    crate::priority::yield_to_others();
+                    marquee_runtime::priority::yield_to_others();
                 }
                 let outcome = read_and_train(
                     source.as_ref(),

@@ -27,7 +27,7 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// The shortest time between two answers with records over one connection. A consumer that keeps up with a busy topic
 /// is else told of each append, at the price of a request each; the first record after a pause still comes at once.
-const PACE: Duration = Duration::from_millis(4);
+const PACE: Duration = Duration::from_millis(8);
 
 /// The fetches of one connection.
 #[derive(Debug, Clone)]
@@ -82,23 +82,22 @@ impl<S: Storage> Fetch<S> {
         Ok(wanted)
     }
 
-    /// Whether an answer would hold a record or an error.
-    fn has_news(&self, wanted: &[Wanted<'_>]) -> bool {
+    /// Whether an answer would hold an error, or records of about `min_bytes`.
+    fn is_worth_it(&self, wanted: &[Wanted<'_>], min_bytes: u64) -> bool {
+        let mut bytes = 0;
         for topic in wanted {
             let Some((name, _)) = &topic.found else {
                 return true;
             };
             for partition in topic.request.partitions.iter().flatten() {
-                match self
-                    .records
-                    .ends(&Topition::new(name.as_str(), partition.partition))
-                {
-                    Ok(ends) if ends.end == partition.fetch_offset => {}
-                    _ => return true,
+                let topition = Topition::new(name.as_str(), partition.partition);
+                match self.records.waiting(&topition, partition.fetch_offset) {
+                    Some(waiting) => bytes += waiting,
+                    None => return true,
                 }
             }
         }
-        false
+        bytes >= min_bytes
     }
 
     fn answer(&self, wanted: &[Wanted<'_>], mut budget: u32) -> Result<Vec<FetchableTopicResponse>, Error> {
@@ -159,7 +158,10 @@ impl<S: Storage> Fetch<S> {
         let deadline = Instant::now() + wait;
         let names = wanted.iter().filter_map(|topic| topic.found.as_ref());
         let bells: Vec<_> = names.map(|(name, _)| self.records.bell(name)).collect();
-        while request.min_bytes > 0 && !wanted.is_empty() {
+        let min_bytes = u64::try_from(request.min_bytes)
+            .unwrap_or(0)
+            .min(u64::from(budget));
+        while min_bytes > 0 && !wanted.is_empty() {
             let rung: Vec<_> = bells
                 .iter()
                 .map(|bell| {
@@ -169,7 +171,7 @@ impl<S: Storage> Fetch<S> {
                     rung
                 })
                 .collect();
-            if self.has_news(&wanted) {
+            if self.is_worth_it(&wanted, min_bytes) {
                 self.pace().await;
                 break;
             }

@@ -241,6 +241,11 @@ impl PartitionLog {
 }
 
 impl Span {
+    /// Its bytes, with up to [`segment::MARK_BYTES`] and a batch before the wanted record.
+    pub(super) fn bytes(&self) -> u64 {
+        self.to - self.from
+    }
+
     /// Batches from the one with the wanted offset on, up to about `max_bytes`, at least one.
     ///
     /// # Errors

@@ -192,6 +192,16 @@ impl<S: Storage> Records<S> {
         })
     }
 
+    /// About how many bytes of records there are from `offset` on; `None` where there cannot be any.
+    pub(super) fn waiting(&self, topition: &Topition, offset: i64) -> Option<u64> {
+        let log = self.partition(topition).ok()?;
+        let log = locked(&log);
+        if offset == log.end() {
+            return Some(0);
+        }
+        log.locate(offset).map(|span| span.bytes())
+    }
+
     /// Batches from the one with `offset` on, up to about `max_bytes` and at least one; none at the end.
     ///
     /// # Errors

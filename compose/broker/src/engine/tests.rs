@@ -178,6 +178,30 @@ async fn a_waiting_fetch_ends_with_the_next_append() {
 }
 
 #[tokio::test]
+async fn a_fetch_that_wants_much_ends_with_enough_or_with_its_time() {
+    let Log { storage, _folder } = log().await;
+    let much = |wait| request(0, 0, wait).min_bytes(50_000);
+    storage.produce(None, &topition(0), batch(0, 1, 1)).await.unwrap();
+    let at_its_end = ask(&storage, much(Duration::from_millis(1))).await;
+    assert_eq!(records(at_its_end), [(0, 0)], "its time is over");
+    let waiting = tokio::spawn({
+        let storage = storage.clone();
+        async move { records(ask(&storage, much(FOREVER)).await).len() }
+    });
+    for n in 1..20 {
+        storage.produce(None, &topition(0), batch(n, 1, 1)).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(!waiting.is_finished());
+    storage
+        .produce(None, &topition(0), batch(20, 5, 16_000))
+        .await
+        .unwrap();
+    let got = tokio::time::timeout(FOREVER / 2, waiting).await.unwrap().unwrap();
+    assert_eq!(got, 25);
+}
+
+#[tokio::test]
 async fn offsets_and_topics_that_do_not_exist_are_named() {
     let Log { storage, _folder } = log().await;
     storage.produce(None, &topition(0), batch(0, 2, 1)).await.unwrap();

@@ -182,7 +182,7 @@ impl Bus {
 
     pub(super) fn asker(&self) -> Result<BaseConsumer, BusError> {
         self.config()
-            .consumer("marquee-asker", None)
+            .consumer("marquee-asker", None, Duration::ZERO)
             .create()
             .map_err(|e| BusError::from_kafka("creating a client", e))
     }

@@ -1,10 +1,16 @@
 //! How to reach the brokers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use serde::{Deserialize, Serialize};
+
+/// How often a consumer that takes the first record at once asks again while there is none.
+const IDLE_FETCH: Duration = Duration::from_millis(200);
+/// No consumer waits for more than this.
+const ENOUGH_BYTES: u32 = 1 << 20;
 
 /// Connection settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,13 +83,23 @@ impl BusConfig {
         config
     }
 
-    pub(super) fn consumer(&self, client_id: &str, group: Option<&str>) -> ClientConfig {
+    /// `gather`: how long the broker may wait for more records than the first one.
+    pub(super) fn consumer(&self, client_id: &str, group: Option<&str>, gather: Duration) -> ClientConfig {
         let mut config = self.base(client_id);
+        // A broker answers as soon as there are enough records; else this is how often an idle consumer asks again.
+        let (enough, wait) = if gather.is_zero() {
+            (1, IDLE_FETCH)
+        } else {
+            (ENOUGH_BYTES, gather)
+        };
         config
-            // A broker answers as soon as there is a record; this is how often an idle consumer asks again.
-            .set("fetch.wait.max.ms", "200")
+            .set("fetch.min.bytes", enough.to_string())
+            .set("fetch.wait.max.ms", wait.as_millis().to_string())
             .set("fetch.message.max.bytes", "4194304")
             .set("queued.max.messages.kbytes", "32768")
+            // How soon a full queue is looked at again. The client's own default, a second, lets a reader of a long log
+            // wait for most of its time.
+            .set("fetch.queue.backoff.ms", "10")
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "1000")
             // librdkafka insists on a group name even for manual assignment; nothing is ever committed under it.

@@ -1,15 +1,24 @@
 //! Sending records.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::channel::oneshot;
 use futures::future::join_all;
 use marquee_schemas::{Record, Topic, encode};
+use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::future_producer::Delivery;
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::util::Timeout;
 
 use super::{Bus, BusError};
+
+/// How long one wait for acknowledgements lasts, and with it the longest that a dropped publisher's thread lives on.
+/// The client spins through the last millisecond of each wait: with its own threads, which wait for a tenth of a second,
+/// a process with ten idle publishers is never idle.
+const POLL: Duration = Duration::from_secs(1);
 
 /// A record in bytes, ready to be sent. `value: None` is a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +50,48 @@ impl Outgoing {
 /// The queue is bounded ([`super::BusConfig::max_in_flight_records`]): [`Publisher::try_send`] refuses beyond it,
 /// the other calls wait.
 #[derive(Clone)]
-pub struct Publisher {
-    producer: FutureProducer,
+pub struct Publisher(Arc<Polled>);
+
+/// A producer whose acknowledgements a thread of its own takes in.
+struct Polled {
+    producer: Arc<BaseProducer<Acknowledge>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Where the broker has put a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+}
+
+/// Tells each record's sender what became of it.
+struct Acknowledge;
+
+impl ClientContext for Acknowledge {}
+
+impl ProducerContext for Acknowledge {
+    type DeliveryOpaque = Box<oneshot::Sender<Result<Delivered, KafkaError>>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sender: Self::DeliveryOpaque) {
+        let outcome = match result {
+            Ok(message) => Ok(Delivered {
+                partition: message.partition(),
+                offset: message.offset(),
+            }),
+            Err((error, _)) => Err(error.clone()),
+        };
+        // Not everybody waits for it.
+        drop(sender.send(outcome));
+    }
 }
 
 impl std::fmt::Debug for Publisher {
@@ -54,7 +103,7 @@ impl std::fmt::Debug for Publisher {
 /// A record on its way; resolves when the broker has it.
 pub struct Pending {
     topic: Topic,
-    delivery: DeliveryFuture,
+    delivery: oneshot::Receiver<Result<Delivered, KafkaError>>,
 }
 
 impl std::fmt::Debug for Pending {
@@ -70,10 +119,10 @@ impl Pending {
     ///
     /// # Errors
     /// The record did not arrive (as far as is known).
-    pub async fn acknowledged(self) -> Result<Delivery, BusError> {
+    pub async fn acknowledged(self) -> Result<Delivered, BusError> {
         match self.delivery.await {
             Ok(Ok(delivery)) => Ok(delivery),
-            Ok(Err((error, _))) => Err(BusError::from_kafka(format!("sending to {}", self.topic), error)),
+            Ok(Err(error)) => Err(BusError::from_kafka(format!("sending to {}", self.topic), error)),
             Err(_) => Err(BusError::Fatal(
                 "the publisher ended before the acknowledgement".into(),
             )),
@@ -85,14 +134,25 @@ impl Bus {
     /// A publisher; `client_id` names it in the broker's logs.
     ///
     /// # Errors
-    /// [`BusError::Fatal`] for options that librdkafka refuses.
+    /// [`BusError::Fatal`] for options that librdkafka refuses, or when its thread cannot be started.
     pub fn publisher(&self, client_id: &str) -> Result<Publisher, BusError> {
-        let producer = self
+        let producer: BaseProducer<Acknowledge> = self
             .config()
             .producer(client_id)
-            .create()
+            .create_with_context(Acknowledge)
             .map_err(|e| BusError::from_kafka("creating a publisher", e))?;
-        Ok(Publisher { producer })
+        let producer = Arc::new(producer);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (polled, stopped) = (Arc::clone(&producer), Arc::clone(&stop));
+        std::thread::Builder::new()
+            .name("publisher".into())
+            .spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    polled.poll(POLL);
+                }
+            })
+            .map_err(|e| BusError::Fatal(format!("starting a publisher's thread: {e}")))?;
+        Ok(Publisher(Arc::new(Polled { producer, stop })))
     }
 }
 
@@ -102,15 +162,18 @@ impl Publisher {
     /// # Errors
     /// [`BusError::QueueFull`] when the queue is, [`BusError::Refused`] for a record no broker takes.
     pub fn try_send(&self, outgoing: &Outgoing) -> Result<Pending, BusError> {
-        let mut record = FutureRecord::<[u8], [u8]>::to(outgoing.topic.name()).key(outgoing.key.as_slice());
+        let (acknowledge, delivery) = oneshot::channel();
+        let mut record =
+            BaseRecord::<[u8], [u8], _>::with_opaque_to(outgoing.topic.name(), Box::new(acknowledge))
+                .key(outgoing.key.as_slice());
         if let Some(value) = &outgoing.value {
             record = record.payload(value.as_slice());
         }
         if let Some(partition) = outgoing.partition {
             record = record.partition(partition);
         }
-        match self.producer.send_result(record) {
-            Ok(delivery) => Ok(Pending {
+        match self.0.producer.send(record) {
+            Ok(()) => Ok(Pending {
                 topic: outgoing.topic,
                 delivery,
             }),
@@ -138,7 +201,7 @@ impl Publisher {
     ///
     /// # Errors
     /// The record did not arrive.
-    pub async fn publish<T: Record>(&self, record: &T) -> Result<Delivery, BusError> {
+    pub async fn publish<T: Record>(&self, record: &T) -> Result<Delivered, BusError> {
         self.enqueue(&Outgoing::of(record)).await?.acknowledged().await
     }
 
@@ -203,7 +266,8 @@ impl Publisher {
     /// # Errors
     /// [`BusError::Transient`] if the queue is not empty after `patience`.
     pub fn flush_blocking(&self, patience: Duration) -> Result<(), BusError> {
-        self.producer
+        self.0
+            .producer
             .flush(Timeout::After(patience))
             .map_err(|e| match e {
                 KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) => BusError::Transient {

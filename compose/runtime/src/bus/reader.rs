@@ -46,7 +46,7 @@ impl Bus {
     {
         let consumer: BaseConsumer<Quiet> = self
             .config()
-            .consumer("marquee-reader", None)
+            .consumer("marquee-reader", None, Duration::ZERO)
             .set("enable.partition.eof", "true")
             .create_with_context(Quiet)
             .map_err(|e| BusError::from_kafka("creating a reader", e))?;

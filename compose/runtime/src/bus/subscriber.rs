@@ -123,6 +123,11 @@ pub struct SubscriberConfig {
     pub max_batch: usize,
     /// The longest wait for further records once a batch has its first one; zero takes what is there.
     pub max_batch_wait: Duration,
+    /// How long the broker may gather records (up to a mebibyte) before it hands over the first one: fewer, larger
+    /// answers, for who need not be the first to know. Zero: it does not wait.
+    pub gather: Duration,
+    /// Whether the reading thread lets all others go first, see [`crate::priority`].
+    pub yields: bool,
     /// How long to wait for a first record before [`Handler::tick`].
     pub idle_every: Duration,
 }
@@ -136,6 +141,8 @@ impl SubscriberConfig {
             subscription,
             max_batch: 5_000,
             max_batch_wait: Duration::ZERO,
+            gather: Duration::ZERO,
+            yields: false,
             idle_every: Duration::from_millis(50),
         }
     }
@@ -187,6 +194,10 @@ impl Subscriber {
     }
 
     fn run_blocking<H: Handler>(self, handler: H, token: &CancellationToken) -> Result<H, BusError> {
+        if self.config.yields {
+            // The client's own threads, started from here, inherit it.
+            crate::priority::yield_to_others();
+        }
         let shared = Arc::new(Shared::new(handler, &self.topics, token));
         self.poll_until_cancelled(&shared, token)?;
         Arc::into_inner(shared)
@@ -206,7 +217,7 @@ impl Subscriber {
         let consumer: BaseConsumer<Context<H>> = self
             .bus
             .config()
-            .consumer(&self.config.client_id, group)
+            .consumer(&self.config.client_id, group, self.config.gather)
             .create_with_context(Context(Arc::clone(shared)))
             .map_err(|e| BusError::from_kafka("creating a subscriber", e))?;
         if group.is_some() {
@@ -299,7 +310,12 @@ impl Subscriber {
                         batch.push(record);
                     }
                     let until = *deadline.get_or_insert_with(|| Instant::now() + self.config.max_batch_wait);
-                    wait = until.saturating_duration_since(Instant::now());
+                    // The client would spin through a fraction of its unit.
+                    let left = until
+                        .saturating_duration_since(Instant::now())
+                        .as_micros()
+                        .div_ceil(1_000);
+                    wait = Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX));
                 }
                 Some(Err(error)) => {
                     judge(error)?;

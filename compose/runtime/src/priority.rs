@@ -7,12 +7,12 @@ use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_pr
 const YIELDING: u8 = 25;
 
 /// Lowers the calling thread's scheduling priority. Where the system refuses, the thread goes on as it was.
-pub(crate) fn yield_to_others() {
+pub fn yield_to_others() {
     let lowered = ThreadPriorityValue::try_from(YIELDING)
         .map(ThreadPriority::Crossplatform)
         .map(set_current_thread_priority);
     if !matches!(lowered, Ok(Ok(()))) {
-        tracing::warn!(outcome = ?lowered, "the training threads keep the usual priority");
+        tracing::warn!(outcome = ?lowered, "a thread in the background keeps the usual priority");
     }
 }
 
