@@ -28,7 +28,8 @@ pub struct Config {
     /// backlog up to this, and larger ones are folded faster. No more than `triggers.volume_interactions`, or one batch
     /// may pass several points of the triggers' grid.
     pub max_batch_records: usize,
-    /// How long a batch waits for further records once it has one, ms; zero takes what is there.
+    /// How long a batch waits for further records once it has one, ms; zero takes what is there. Lists are not the later
+    /// for it: the recommender also hears of events directly.
     pub max_batch_wait_ms: u64,
     /// How far an event's time may lie ahead of the clock, ms.
     pub max_future_ms: i64,
@@ -69,7 +70,7 @@ impl Default for Config {
             listen: String::new(),
             all_partitions: false,
             max_batch_records: 10_000,
-            max_batch_wait_ms: 0,
+            max_batch_wait_ms: 50,
             max_future_ms: 24 * 60 * 60 * 1000,
             max_lateness_ms: 10 * 60 * 1000,
             dedupe_window_events: 1 << 20,

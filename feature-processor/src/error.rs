@@ -48,6 +48,9 @@ pub enum Error {
         /// The system's error.
         source: std::io::Error,
     },
+    /// The threads that commit cannot be started.
+    #[error("starting the feature processor's threads: {0}")]
+    Workers(rayon::ThreadPoolBuildError),
     /// The bus failed in a way that no retry mends.
     #[error(transparent)]
     Bus(#[from] BusError),

@@ -17,6 +17,8 @@ use crate::{
 
 /// Records below which another thread costs more than it saves.
 const PARALLEL_FROM: usize = 256;
+/// Partitions worked on at once besides the first: most of a commit is waiting for the disk.
+const WORKERS: usize = 3;
 
 /// Folds batches of the `interactions` topic, whatever drives it.
 ///
@@ -39,6 +41,7 @@ pub struct Processor<C, S> {
     /// When rows were last copied.
     rows_copied_ms: i64,
     rows: Option<Box<dyn RowSource>>,
+    workers: rayon::ThreadPool,
 }
 
 impl<C, S> std::fmt::Debug for Processor<C, S> {
@@ -63,7 +66,7 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
     ///
     /// # Errors
     /// [`Error::Config`] for settings that cannot work, [`Error::Folder`] and [`Error::Store`] if the folder or the
-    /// triggers' file cannot be used.
+    /// triggers' file cannot be used, [`Error::Workers`] if the system gives no threads.
     pub fn new(config: Config, clock: Arc<dyn Clock>, catalogue: C, sink: S) -> Result<Self, Error> {
         config.check()?;
         std::fs::create_dir_all(&config.state_dir).map_err(|source| Error::Folder {
@@ -85,6 +88,11 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             movies_published_ms: None,
             rows_copied_ms: 0,
             rows: None,
+            workers: rayon::ThreadPoolBuilder::new()
+                .num_threads(WORKERS)
+                .thread_name(|n| format!("features-{n}"))
+                .build()
+                .map_err(Error::Workers)?,
         })
     }
 
@@ -153,13 +161,18 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             max_future_ms: self.config.max_future_ms,
         };
         let count: usize = records.values().map(Vec::len).sum();
-        in_parallel(records, count >= PARALLEL_FROM, |(partition, records)| {
-            let judged = records
-                .into_iter()
-                .map(|record| judge(record, now_ms, limits))
-                .collect();
-            (partition, judged)
-        })
+        in_parallel(
+            &self.workers,
+            records,
+            count >= PARALLEL_FROM,
+            |(partition, records)| {
+                let judged = records
+                    .into_iter()
+                    .map(|record| judge(record, now_ms, limits))
+                    .collect();
+                (partition, judged)
+            },
+        )
         .into_iter()
         .collect()
     }
@@ -184,6 +197,7 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             stores,
             catalogue,
             faults,
+            workers,
             ..
         } = self;
         let work: Vec<(&mut Store, Vec<Judged>)> = stores
@@ -192,7 +206,7 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             .collect();
         let (catalogue, faults): (&C, &dyn Faults) = (catalogue, &**faults);
         // In parallel also when small: each commit waits for the disk.
-        for outcome in in_parallel(work, true, |(store, records)| {
+        for outcome in in_parallel(workers, work, true, |(store, records)| {
             let applied = store.apply(&records, catalogue, now_ms, faults)?;
             Ok::<_, Error>((store.partition(), applied, store.next_offset()))
         }) {
@@ -264,7 +278,7 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
         let movies = movies && !waiting.is_empty();
         let begun = Instant::now();
         let mut outgoing = Vec::new();
-        for records in in_parallel(waiting, true, |store| store.outgoing(movies)) {
+        for records in in_parallel(&self.workers, waiting, true, |store| store.outgoing(movies)) {
             outgoing.append(&mut records?);
         }
         // After the features that they speak of.
@@ -403,31 +417,29 @@ impl<C: Catalogue, S: Sink> Handler for Processor<C, S> {
     }
 }
 
-/// Maps items, each on a thread of its own if that is wanted and there are several. A panic is passed on.
+/// Maps items, all at once if that is wanted and there are several. A panic is passed on.
 fn in_parallel<T: Send, R: Send>(
+    workers: &rayon::ThreadPool,
     items: impl IntoIterator<Item = T>,
     wanted: bool,
     work: impl Fn(T) -> R + Sync,
 ) -> Vec<R> {
-    let items: Vec<T> = items.into_iter().collect();
-    if !wanted || items.len() < 2 {
-        return items.into_iter().map(work).collect();
+    let mut items: Vec<T> = items.into_iter().collect();
+    // One of them on this thread, which has nothing else to do.
+    let own = items.pop();
+    if !wanted || items.is_empty() {
+        return items.into_iter().chain(own).map(work).collect();
     }
-    let work = &work;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = items
-            .into_iter()
-            .map(|item| scope.spawn(move || work(item)))
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect()
-    })
+    let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
+    let mut last = None;
+    workers.in_place_scope(|scope| {
+        let work = &work;
+        for (item, result) in items.into_iter().zip(&mut results) {
+            scope.spawn(move |_| *result = Some(work(item)));
+        }
+        last = own.map(work);
+    });
+    results.into_iter().chain([last]).flatten().collect()
 }
 
 fn log_batch(partition: i32, applied: &Applied, next_offset: Option<i64>) {
