@@ -21,6 +21,7 @@ mod visits;
 
 pub use items::ItemStats;
 pub use users::HistoryEntry;
+pub(crate) use users::Step;
 pub use visits::Visit;
 
 use serde::{Deserialize, Serialize};
@@ -284,6 +285,11 @@ impl LiveState {
             self.params.visit_limit,
         );
         if late { Observed::Late } else { Observed::InOrder }
+    }
+
+    /// [`Self::history`], briefly.
+    pub(crate) fn steps(&self, user: u32) -> &[Step] {
+        self.users.get(user as usize).map_or(&[], UserState::steps)
     }
 
     /// The user's newest interactions, oldest first; empty for an unknown or forgotten user.

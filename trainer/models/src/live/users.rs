@@ -40,9 +40,53 @@ impl Timed for HistoryEntry {
     }
 }
 
+/// As much of a [`HistoryEntry`] as others look at, in a third of its memory: searches for people alike read the
+/// histories of a hundred others, and wait for little else.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Step {
+    /// Seconds since the epoch; what lies before is its beginning.
+    time_s: u32,
+    /// Twice the item's index, and one more for a like.
+    item_and_like: u32,
+}
+
+impl Step {
+    fn of(entry: &HistoryEntry) -> Self {
+        Self {
+            time_s: Self::second(entry.time_ms),
+            item_and_like: entry.item << 1 | u32::from(entry.is_like()),
+        }
+    }
+
+    /// How [`Self::time_s`] tells a time, milliseconds.
+    pub(crate) fn second(time_ms: i64) -> u32 {
+        u32::try_from(time_ms.max(0) / 1000).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn time_s(self) -> u32 {
+        self.time_s
+    }
+
+    pub(crate) fn item(self) -> u32 {
+        self.item_and_like >> 1
+    }
+
+    pub(crate) fn is_like(self) -> bool {
+        self.item_and_like & 1 == 1
+    }
+}
+
+impl Timed for Step {
+    fn time_ms(&self) -> i64 {
+        i64::from(self.time_s) * 1000
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct UserState {
     history: TimeLog<HistoryEntry>,
+    /// The same, briefly. Of one second in order of arrival.
+    steps: TimeLog<Step>,
     /// Ascending, complete.
     seen: Vec<u32>,
     length: usize,
@@ -51,6 +95,10 @@ pub(super) struct UserState {
 impl UserState {
     pub(super) fn history(&self) -> &[HistoryEntry] {
         self.history.entries()
+    }
+
+    pub(super) fn steps(&self) -> &[Step] {
+        self.steps.entries()
     }
 
     pub(super) fn seen(&self) -> &[u32] {
@@ -70,6 +118,40 @@ impl UserState {
         if let Err(place) = self.seen.binary_search(&entry.item) {
             self.seen.insert(place, entry.item);
         }
+        self.steps.insert(Step::of(&entry), limit);
         self.history.insert(entry, limit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_tells_item_like_and_second() {
+        let entry = HistoryEntry::like(7, 1_700_000_000_999);
+        let step = Step::of(&entry);
+        assert_eq!(
+            (step.item(), step.is_like(), step.time_s()),
+            (7, true, 1_700_000_000)
+        );
+        let poor = Step::of(&HistoryEntry {
+            rating: Some(2.0),
+            time_ms: -5,
+            ..entry
+        });
+        assert_eq!((poor.item(), poor.is_like(), poor.time_s()), (7, false, 0));
+    }
+
+    #[test]
+    fn steps_follow_the_history_late_entries_and_limit_included() {
+        let mut user = UserState::default();
+        for (item, second) in [(1, 10), (2, 30), (3, 20), (4, 40), (5, 5), (6, 50)] {
+            user.insert(HistoryEntry::like(item, second * 1000), 4);
+        }
+        let steps: Vec<u32> = user.steps().iter().map(|step| step.item()).collect();
+        let history: Vec<u32> = user.history().iter().map(|entry| entry.item).collect();
+        assert_eq!(steps, history);
+        assert_eq!(steps, [3, 2, 4, 6]);
     }
 }

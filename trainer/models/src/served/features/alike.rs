@@ -6,7 +6,7 @@
 //! nearest in common speak for what they met around the common item.
 
 use super::Column;
-use crate::live::HistoryEntry;
+use crate::live::Step;
 use crate::metrics::{rank_key, ranked_index};
 use crate::served::context::{Query, ScoreScratch};
 use crate::transitions::Distance;
@@ -30,21 +30,17 @@ const UNLIKED: f32 = 0.4;
 /// Half-life of a neighbour's word where only the news counts, milliseconds: one week.
 const FRESH_HALF_LIFE_MS: f32 = 7.0 * 24.0 * 3_600_000.0;
 
-/// What is known of one person while neighbours are looked for.
-#[derive(Debug, Clone, Copy, Default)]
-struct Likeness {
-    sum: f32,
-    /// Time of the neighbour's visit to the newest common item.
-    met_ms: i64,
-}
-
 /// Buffers of the search.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Neighbours {
-    /// By user; all zero between searches.
-    likeness: Vec<Likeness>,
-    /// Users who have something in common, as sort keys: likeness, then index.
-    found: Vec<u64>,
+    /// By user, how alike; all zero between searches.
+    likeness: Vec<f32>,
+    /// By user, the time of the visit to the newest common item; stale for who has nothing in common.
+    met_ms: Vec<i64>,
+    /// Users who have something in common.
+    found: Vec<u32>,
+    /// Sort keys of these: likeness, then index.
+    keys: Vec<u64>,
 }
 
 impl Neighbours {
@@ -52,61 +48,76 @@ impl Neighbours {
     fn find(&mut self, query: &Query<'_>) {
         self.found.clear();
         let live = query.live;
-        if self.likeness.len() < live.users() {
-            self.likeness.resize(live.users(), Likeness::default());
+        let users = live.users();
+        if self.likeness.len() < users {
+            self.likeness.resize(users, 0.0);
+            self.met_ms.resize(users, 0);
         }
         let Some(last) = query.context.history.last() else {
             return;
         };
-        let users = live.users() as f32;
+        // One place more: what is not new is written behind the end.
+        self.found.resize(users + 1, 0);
+        let mut count = 0;
         let mut distance = Distance::from(last.time_ms);
         for entry in query.context.history.iter().rev().take(MATCHED) {
             let visits = live.visits(entry.item);
-            let rarity = (1.0 + users / (1.0 + visits.len() as f32)).ln();
+            let rarity = (1.0 + users as f32 / (1.0 + visits.len() as f32)).ln();
             let weight = MATCH_DECAY.powi(distance.of(entry.time_ms)) * rarity;
             let like = entry.is_like();
+            let (likes, others) = if like {
+                (weight, weight * DISAGREEMENT)
+            } else {
+                (weight * DISAGREEMENT, weight)
+            };
             for visit in visits {
-                if Some(visit.user) == query.context.user {
-                    continue;
-                }
-                let Some(likeness) = self.likeness.get_mut(visit.user as usize) else {
+                let user = visit.user as usize;
+                let (Some(likeness), Some(met_ms)) = (self.likeness.get_mut(user), self.met_ms.get_mut(user))
+                else {
                     continue;
                 };
-                if likeness.sum == 0.0 {
-                    likeness.met_ms = visit.time_ms;
-                    self.found.push(u64::from(visit.user));
+                // Without a jump: whether somebody is new is anybody's guess.
+                let new = *likeness == 0.0;
+                *met_ms = if new { visit.time_ms } else { *met_ms };
+                *likeness += if visit.like { likes } else { others };
+                if let Some(place) = self.found.get_mut(count) {
+                    *place = visit.user;
                 }
-                likeness.sum += if visit.like == like {
-                    weight
-                } else {
-                    weight * DISAGREEMENT
-                };
+                count += usize::from(new);
             }
+        }
+        self.found.truncate(count);
+        if let Some(own) = query.context.user
+            && let Some(likeness) = self.likeness.get_mut(own as usize)
+            && *likeness != 0.0
+        {
+            *likeness = 0.0;
+            self.found.retain(|&user| user != own);
         }
     }
 
     /// Keeps the [`NEIGHBOURS`] people most alike, in a fixed order.
     fn choose(&mut self) {
-        if self.found.len() <= NEIGHBOURS {
-            self.found.sort_unstable();
-            return;
-        }
-        for key in &mut self.found {
-            *key = rank_key(self.likeness[*key as usize].sum, ranked_index(*key));
-        }
-        self.found.select_nth_unstable(NEIGHBOURS - 1);
-        for key in self.found.drain(NEIGHBOURS..) {
-            self.likeness[ranked_index(key) as usize] = Likeness::default();
-        }
-        for key in &mut self.found {
-            *key = u64::from(ranked_index(*key));
+        if self.found.len() > NEIGHBOURS {
+            self.keys.clear();
+            let keys = self
+                .found
+                .iter()
+                .map(|&user| rank_key(self.likeness[user as usize], user));
+            self.keys.extend(keys);
+            self.keys.select_nth_unstable(NEIGHBOURS - 1);
+            for key in self.keys.drain(NEIGHBOURS..) {
+                self.likeness[ranked_index(key) as usize] = 0.0;
+            }
+            self.found.clear();
+            self.found.extend(self.keys.iter().map(|&key| ranked_index(key)));
         }
         self.found.sort_unstable();
     }
 
     fn clear(&mut self) {
         for user in self.found.drain(..) {
-            self.likeness[user as usize] = Likeness::default();
+            self.likeness[user as usize] = 0.0;
         }
     }
 }
@@ -120,29 +131,33 @@ pub(super) fn fill(query: &Query<'_>, scratch: &mut ScoreScratch) {
     search.find(query);
     search.choose();
     // The columns side by side: next, near, fresh, ever.
-    let mut add = |item: u32, word: f32, weights: [f32; 4]| {
-        if let Some(scores) = fours.get_mut(item as usize) {
+    let mut add = |step: Step, words: [f32; 2], weights: [f32; 4]| {
+        if let Some(scores) = fours.get_mut(step.item() as usize) {
+            let word = words[usize::from(step.is_like())];
             for (score, weight) in scores.iter_mut().zip(weights) {
                 *score += word * weight;
             }
         }
     };
     for &user in &search.found {
-        let Likeness { sum, met_ms } = search.likeness[user as usize];
-        let history = query.live.history(user as u32);
-        let (before, after) = history.split_at(history.partition_point(|entry| entry.time_ms <= met_ms));
+        let (sum, met_ms) = (search.likeness[user as usize], search.met_ms[user as usize]);
+        let steps = query.live.steps(user);
+        let met_s = Step::second(met_ms);
+        // Most of them are read below anyhow: counting them waits for memory once, a binary search at each of its jumps.
+        let until_met: u32 = steps.iter().map(|step| u32::from(step.time_s() <= met_s)).sum();
+        let (before, after) = steps.split_at(until_met as usize);
         let age = (query.now_ms - met_ms).max(0) as f32 / FRESH_HALF_LIFE_MS;
         let freshness = (-age).exp2();
-        let word = |entry: &HistoryEntry| if entry.is_like() { sum } else { sum * UNLIKED };
+        let words = [sum * UNLIKED, sum];
         let (mut next, mut near) = (1.0, 1.0);
-        for entry in after.iter().take(REACH) {
-            add(entry.item, word(entry), [next, near, near * freshness, 1.0]);
+        for &step in after.iter().take(REACH) {
+            add(step, words, [next, near, near * freshness, 1.0]);
             next *= NEXT_DECAY;
             near *= NEAR_DECAY;
         }
         near = 1.0;
-        for entry in before.iter().rev().take(REACH) {
-            add(entry.item, word(entry), [0.0, near, near * freshness, 1.0]);
+        for &step in before.iter().rev().take(REACH) {
+            add(step, words, [0.0, near, near * freshness, 1.0]);
             near *= NEAR_DECAY;
         }
     }
@@ -190,7 +205,7 @@ mod tests {
         scratch.reset(10);
         fill(&query, &mut scratch);
         let likeness = &scratch.alike.likeness;
-        assert!(likeness.iter().all(|likeness| likeness.sum == 0.0), "left clean");
+        assert!(likeness.iter().all(|&likeness| likeness == 0.0), "left clean");
         scratch.columns
     }
 
