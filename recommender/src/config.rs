@@ -59,8 +59,8 @@ pub struct Config {
     pub shadow_queue_len: usize,
     /// SHA-256 of the key of the admin calls, lower-case hex; empty: they are switched off.
     pub admin_key_sha256: String,
-    /// Requests are shed once every one of them has to wait longer than this before work on it begins, ms; 0: only
-    /// `max_concurrent_requests` sheds.
+    /// While lists queue without a pause, those that have waited longer than this before work on them begins are answered
+    /// 503, ms; 0: only `max_concurrent_requests` sheds.
     pub shed_delay_ms: u64,
     /// How long an event published on a client's behalf may take to be acknowledged.
     pub publish_timeout_ms: u64,
@@ -104,7 +104,7 @@ impl Default for Config {
             shadow_share: 0.1,
             shadow_queue_len: 64,
             admin_key_sha256: String::new(),
-            shed_delay_ms: 75,
+            shed_delay_ms: 50,
             publish_timeout_ms: 5_000,
             log_queue_len: 16_384,
             log_batch_len: 512,

@@ -47,7 +47,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::logs::LogQueue;
 use crate::metrics::HttpMetrics;
-use crate::overload::Shedder;
+use crate::overload::{Overloaded, Queue, turn};
 use crate::shadow::ShadowQueue;
 use crate::sink::Sink;
 use crate::traffic::Traffic;
@@ -80,8 +80,10 @@ pub struct App {
     pub ids: IdSource,
     /// Counts answers.
     pub metrics: HttpMetrics,
-    /// Refuses requests while too many wait.
-    pub shedder: Shedder,
+    /// Lists that wait for their turn.
+    pub queue: Queue,
+    /// The same for what is computed aside.
+    queue_aside: Queue,
     /// Counts requests for movies that the catalogue does not hold.
     pub unknown: UnknownMovies,
     slots: Semaphore,
@@ -104,9 +106,11 @@ impl App {
         shadow: ShadowQueue,
         seed: u64,
     ) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             slots: Semaphore::new(config.max_concurrent_requests),
-            shedder: Shedder::new(config.shed_delay_ms),
+            queue: Queue::new(cores, config.shed_delay_ms),
+            queue_aside: Queue::new(cores, config.shed_delay_ms),
             unknown: UnknownMovies::default(),
             traffic: Traffic::new(&config.experiment),
             shadow,
@@ -129,20 +133,30 @@ impl AppState {
         Self(Arc::new(app))
     }
 
-    /// Runs CPU work: here when it is short, on the blocking pool when the catalogue is large or `long` says so.
+    /// Runs CPU work: here when it is short, on a thread aside when the catalogue is large or `long` says so. Either way
+    /// as many at once as there are cores; the others wait, and are refused when that takes too long.
     pub(crate) async fn compute<T: Send + 'static>(
         &self,
         long: bool,
         work: impl FnOnce(&App) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let movies = self.engine.view().read().movies.len();
-        if !long && movies <= self.config.inline_movies {
+        let short = !long && self.engine.view().read().movies.len() <= self.config.inline_movies;
+        let queue = if short { &self.queue } else { &self.queue_aside };
+        let place = queue.place().await.map_err(|Overloaded| {
+            self.metrics.shed();
+            Problem::overloaded()
+        })?;
+        if short {
+            turn().await;
             return Ok(work(self));
         }
         let app = self.clone();
-        tokio::task::spawn_blocking(move || work(&app))
-            .await
-            .map_err(|error| Problem::internal(&error))
+        tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work(&app)
+        })
+        .await
+        .map_err(|error| Problem::internal(&error))
     }
 }
 

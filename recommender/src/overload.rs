@@ -1,130 +1,180 @@
 //! Sheds load before latency collapses.
 //!
-//! What a request waits for before it is admitted is invisible to its handler: it lies in a socket's buffer or in the
-//! runtime's queue. A task that sleeps for a fixed time and sees how late it wakes waits in the same queue. Its delay is
-//! judged as CoDel does (Nichols, Jacobson: "Controlling Queue Delay", ACM Queue 2012): a queue that empties now and
-//! then is only a burst; one whose *smallest* delay over an interval is too long is standing, and grows. Then a share
-//! of the requests is refused with 503 and `Retry-After`, a larger one from interval to interval until the queue is
-//! short again, and a smaller one after that. A refusal costs a fraction of an answer.
+//! Lists are computed without pause on the threads that also read requests. As many are worked on at once as there are
+//! threads; the others wait in a [`Queue`], first come, first served. Who gets a place lets everything else that is ready
+//! have a turn before the work begins, so that requests are read as they arrive and the queue is the only place where
+//! they wait: its delay is what they meet.
+//!
+//! The delay is judged as Nichols and Jacobson propose ("Controlling Queue Delay", ACM Queue 2012), in the form of
+//! Maurer ("Fail at Scale", ACM Queue 2015): a queue that was empty a moment ago is only a burst, and is served; one
+//! that has not been empty for a while is *standing*, and then nobody is served who has waited longer than the target.
+//! Whoever is refused hears so at the cost of a fraction of an answer, so the queue stays as long as the target.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long the probe sleeps.
-const SLEEP: Duration = Duration::from_millis(5);
-/// Over how many of its awakenings the smallest delay is taken.
-const INTERVAL: u32 = 20;
-/// By how much the refused share grows in an interval whose queue stands, and shrinks in one whose queue does not.
-const GROW: f64 = 0.1;
-const SHRINK: f64 = 0.05;
-/// Some requests are always admitted: what they meet tells when the load is over.
-const MOST: f64 = 0.95;
+/// For how long a queue must not have been empty to count as standing.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Who waits for less than this part of the target has met no queue.
+const EMPTY: u32 = 8;
 
-/// The share of requests that is refused now.
+/// Too many wait already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many requests wait")]
+pub struct Overloaded;
+
+/// A place among those who work. Given back when dropped.
 #[derive(Debug)]
-pub struct Shedder {
-    /// The longest delay that a queue may stand at; none: nothing is ever refused.
-    target: Option<Duration>,
-    /// In 1 / 2^32.
-    share: AtomicU32,
-    interval: Mutex<Interval>,
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Interval {
-    looks: u32,
-    smallest: Option<Duration>,
-    share: f64,
+/// Who waits for a place.
+#[derive(Debug)]
+pub struct Queue {
+    places: Arc<Semaphore>,
+    shedder: Shedder,
+}
+
+impl Queue {
+    /// A queue for `places` places. While it stands, who has waited for more than `target_ms` is refused; 0: nobody.
+    #[must_use]
+    pub fn new(places: usize, target_ms: u64) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            shedder: Shedder::new(target_ms),
+        }
+    }
+
+    /// Waits for a place.
+    ///
+    /// # Errors
+    /// [`Overloaded`] to who has waited for too long.
+    pub async fn place(&self) -> Result<Place, Overloaded> {
+        let asked = Instant::now();
+        // It is never closed.
+        let permit = Arc::clone(&self.places).acquire_owned().await;
+        let permit = permit.map_err(|_| Overloaded)?;
+        let now = Instant::now();
+        if self.shedder.refuses(now, now - asked) {
+            return Err(Overloaded);
+        }
+        Ok(Place { _permit: permit })
+    }
+
+    /// How long the one had waited whose turn it was last.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        Duration::from_micros(self.shedder.waited_us.load(Ordering::Relaxed))
+    }
+}
+
+/// Returns after everything else that is ready now has had its turn.
+pub async fn turn() {
+    tokio::task::yield_now().await;
+}
+
+/// Decides who is served while many wait.
+#[derive(Debug)]
+struct Shedder {
+    /// The longest wait in a standing queue; none: nobody is ever refused.
+    target: Option<Duration>,
+    begun: Instant,
+    /// When the queue was last seen empty, µs since `begun`.
+    empty_us: AtomicU64,
+    /// The last wait, µs.
+    waited_us: AtomicU64,
 }
 
 impl Shedder {
-    /// Refuses nothing until the queue has stood at more than `target_ms`; 0: never.
-    #[must_use]
-    pub fn new(target_ms: u64) -> Self {
+    fn new(target_ms: u64) -> Self {
         Self {
             target: (target_ms > 0).then(|| Duration::from_millis(target_ms)),
-            share: AtomicU32::new(0),
-            interval: Mutex::default(),
+            begun: Instant::now(),
+            empty_us: AtomicU64::new(0),
+            waited_us: AtomicU64::new(0),
         }
     }
 
-    /// Takes note of how late the probe woke.
-    pub fn observe(&self, delay: Duration) {
-        let Some(target) = self.target else { return };
-        let mut interval = self.interval.lock().unwrap_or_else(PoisonError::into_inner);
-        interval.looks += 1;
-        interval.smallest = Some(interval.smallest.map_or(delay, |smallest| smallest.min(delay)));
-        if interval.looks < INTERVAL {
-            return;
+    /// Whether to refuse who may begin `now`, after so long.
+    fn refuses(&self, now: Instant, waited: Duration) -> bool {
+        self.waited_us.store(micros(waited), Ordering::Relaxed);
+        let Some(target) = self.target else { return false };
+        let now_us = micros(now.saturating_duration_since(self.begun));
+        if waited < target / EMPTY {
+            self.empty_us.store(now_us, Ordering::Relaxed);
         }
-        let standing = interval.smallest.is_some_and(|smallest| smallest > target);
-        let change = if standing { GROW } else { -SHRINK };
-        let share = (interval.share + change).clamp(0.0, MOST);
-        *interval = Interval {
-            share,
-            ..Interval::default()
-        };
-        self.share
-            .store((share * f64::from(u32::MAX)) as u32, Ordering::Relaxed);
+        let standing = now_us.saturating_sub(self.empty_us.load(Ordering::Relaxed)) > micros(INTERVAL);
+        standing && waited > target
     }
+}
 
-    /// Whether to refuse a request; `lot` is its lot, equally distributed.
-    #[must_use]
-    pub fn refuses(&self, lot: u32) -> bool {
-        lot < self.share.load(Ordering::Relaxed)
-    }
-
-    /// The share refused now, 0 to 1.
-    #[must_use]
-    pub fn share(&self) -> f64 {
-        f64::from(self.share.load(Ordering::Relaxed)) / f64::from(u32::MAX)
-    }
-
-    /// Measures the queue until `stop`. Runs on the runtime that serves.
-    pub async fn probe(&self, stop: CancellationToken) {
-        loop {
-            let due = Instant::now() + SLEEP;
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep_until(due.into()) => self.observe(due.elapsed()),
-            }
-        }
-    }
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn intervals(shedder: &Shedder, count: u32, delay: impl Fn(u32) -> u64) {
-        for look in 0..count * INTERVAL {
-            shedder.observe(Duration::from_millis(delay(look % INTERVAL)));
-        }
+    const TARGET_MS: u64 = 40;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
     }
 
     #[test]
-    fn a_burst_is_served_a_standing_queue_is_not() {
-        let shedder = Shedder::new(50);
-        // All but one look late.
-        intervals(&shedder, 10, |look| if look == 0 { 1 } else { 400 });
-        assert_eq!(shedder.share(), 0.0);
-        assert!(!shedder.refuses(0));
-        intervals(&shedder, 3, |_| 80);
-        assert!((shedder.share() - 0.3).abs() < 1e-6, "{}", shedder.share());
-        assert!(shedder.refuses(u32::MAX / 10) && !shedder.refuses(u32::MAX / 2));
-        intervals(&shedder, 50, |_| 80);
-        assert!(!shedder.refuses(u32::MAX), "some are always admitted");
-        intervals(&shedder, 40, |_| 3);
-        assert_eq!(shedder.share(), 0.0);
+    fn a_burst_is_served_and_a_standing_queue_no_longer_than_the_target() {
+        let shedder = Shedder::new(TARGET_MS);
+        let refuses = |at: u64, waited: u64| shedder.refuses(shedder.begun + ms(at), ms(waited));
+        // A minute of calm, then everybody at once.
+        assert!(!refuses(60_000, 0));
+        assert!((1..=100).all(|after| !refuses(60_000 + after, after)));
+        // It does not end. The last who met no queue came after 4 ms.
+        assert!(!refuses(60_104, 104));
+        assert!(refuses(60_105, 105) && refuses(60_105, TARGET_MS + 1));
+        assert!(!refuses(60_106, TARGET_MS), "it was not so long");
+        assert!(refuses(60_107, TARGET_MS + 1));
+        // Empty again.
+        assert!(!refuses(60_108, 1));
+        assert!(!refuses(60_200, 90));
     }
 
     #[test]
-    fn without_a_target_nothing_is_refused() {
+    fn without_a_target_nobody_is_refused() {
         let shedder = Shedder::new(0);
-        intervals(&shedder, 20, |_| 5_000);
-        assert_eq!(shedder.share(), 0.0);
+        assert!(!shedder.refuses(shedder.begun + ms(10_000), ms(5_000)));
+    }
+
+    /// Each takes a place, lets the others have a turn, and works.
+    #[tokio::test]
+    async fn all_are_heard_before_anybody_works_and_served_in_the_order_they_came() {
+        let queue = Arc::new(Queue::new(1, 0));
+        let (sender, mut said) = tokio::sync::mpsc::unbounded_channel();
+        let tasks: Vec<_> = (0..3)
+            .map(|n| {
+                let (queue, sender) = (Arc::clone(&queue), sender.clone());
+                tokio::spawn(async move {
+                    sender.send(("read", n)).unwrap();
+                    let place = queue.place().await.unwrap();
+                    turn().await;
+                    sender.send(("served", n)).unwrap();
+                    drop(place);
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        drop(sender);
+        let mut steps = Vec::new();
+        while let Some(step) = said.recv().await {
+            steps.push(step);
+        }
+        let of = |step| [(step, 0), (step, 1), (step, 2)];
+        assert_eq!(steps, [of("read"), of("served")].concat());
     }
 }

@@ -235,8 +235,6 @@ impl Bound {
         let worker = start_worker(&config, &components.bus, &state, logs)?;
         tracing::info!(%address, "listening");
         start_shadow(shadow_tasks, state.clone(), token.clone())?;
-        let (probed, stop) = (state.clone(), token.clone());
-        tokio::spawn(async move { probed.shedder.probe(stop).await });
 
         let drained = CancellationToken::new();
         let mut parts = JoinSet::new();

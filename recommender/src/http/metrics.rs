@@ -13,10 +13,10 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
     let mut text = Exposition::default();
     state.metrics.expose(&mut text);
     text.single(
-        "marquee_http_shed_share",
+        "marquee_http_wait_seconds",
         "gauge",
-        "Share of the requests turned away now because every one has to wait too long.",
-        state.shedder.share(),
+        "How long the list had waited for its turn that was begun last.",
+        state.queue.waited().as_secs_f64(),
     );
     text.single(
         "marquee_unknown_movies_total",
