@@ -16,6 +16,11 @@ use marquee_runtime::telemetry;
 
 use crate::cli::{Cli, Command};
 
+/// Records pass from thread to thread at every step; what one allocates another frees. The system's allocator makes
+/// them wait for each other there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = telemetry::init(&cli.log, cli.log_format.into()) {
