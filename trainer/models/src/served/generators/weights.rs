@@ -111,8 +111,8 @@ impl ItemWeights {
         Some((&self.columns[begin..end], &self.values[begin..end]))
     }
 
-    /// The sum of the rows of `history` (item, weights up to 1), one score per item and weight; unknown items do not
-    /// count. An item that weighs less speaks through fewer of its row's weights, the strongest (see [`HEARD`]): what the
+    /// The sum of the rows of `history` (item, weights), one score per item and weight; unknown items do not count. An
+    /// item that weighs less than 1 speaks through fewer of its row's weights, the strongest (see [`HEARD`]): what the
     /// others would add is small twice over, and most of the work.
     pub(crate) fn score_into<'s, const N: usize>(
         &self,
@@ -191,12 +191,12 @@ mod tests {
     #[test]
     fn the_strongest_of_a_row_stay_whatever_their_sign() {
         let mut buffer = CoreScores::default();
-        let history = [(0, [1.0]), (1, [0.5]), (2, [1.0]), (77, [1.0])];
+        let history = [(0, [1.0]), (1, [10.0]), (2, [1.0]), (77, [1.0])];
         let sums = sample().score_into(history.into_iter(), &mut buffer);
-        assert_eq!(sums, [[0.5], [0.0], [-2.0]]);
-        let history = [(0, [1.0, 0.5]), (1, [0.25, 0.0])];
+        assert_eq!(sums, [[10.0], [0.0], [-2.0]]);
+        let history = [(0, [1.0, 0.5]), (1, [10.0, 0.0])];
         let sums = sample().score_into(history.into_iter(), &mut buffer);
-        assert_eq!(sums, [[0.25, 0.0], [0.0, 0.0], [-2.0, -1.0]]);
+        assert_eq!(sums, [[10.0, 0.0], [0.0, 0.0], [-2.0, -1.0]]);
     }
 
     #[test]
