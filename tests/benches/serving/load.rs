@@ -1,14 +1,14 @@
 //! Open-loop load: request n is due at n / rate whatever became of the others, and its latency counts from then, so that
 //! a server that stalls is charged for everybody who would have waited (no coordinated omission).
 
-use std::sync::Arc;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// Keep-alive connections; a request that finds its own busy waits, and its wait counts.
 const CONNECTIONS: usize = 32;
@@ -16,30 +16,57 @@ const CONNECTIONS: usize = 32;
 pub(crate) const CROWD: usize = 512;
 const LONGEST_US: u64 = 60_000_000;
 
-/// Sends one request over an open connection and reads its answer; `None` where the connection ended.
-async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> Option<u16> {
-    stream.write_all(request).await.ok()?;
-    buffer.clear();
-    loop {
-        if stream.read_buf(buffer).await.ok()? == 0 {
-            return None;
-        }
-        let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
-            continue;
-        };
-        let text = std::str::from_utf8(&buffer[..head]).ok()?;
-        let length: usize = text.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length")
-                .then(|| value.trim().parse().ok())?
-        })?;
-        let status = text.split(' ').nth(1)?.parse().ok();
-        while buffer.len() < head + 4 + length {
-            if stream.read_buf(buffer).await.ok()? == 0 {
-                return None;
+/// Longer than any answer is waited for by what the bench judges.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Of a thread that only writes a request and reads an answer.
+const STACK_BYTES: usize = 256 << 10;
+
+/// One connection and what is read from it.
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    fn open(address: &str) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_nodelay(true).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        Some(Self {
+            stream,
+            buffer: Vec::with_capacity(16 << 10),
+        })
+    }
+
+    fn read(&mut self) -> Option<()> {
+        let filled = self.buffer.len();
+        self.buffer.resize(filled + (16 << 10), 0);
+        let read = self.stream.read(&mut self.buffer[filled..]).ok()?;
+        self.buffer.truncate(filled + read);
+        (read > 0).then_some(())
+    }
+
+    /// Sends one request and reads its answer: the status, and where the body begins; `None` where the connection ended.
+    fn exchange(&mut self, request: &[u8]) -> Option<(u16, usize)> {
+        self.stream.write_all(request).ok()?;
+        self.buffer.clear();
+        loop {
+            self.read()?;
+            let Some(head) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
+                continue;
+            };
+            let text = std::str::from_utf8(&self.buffer[..head]).ok()?;
+            let length: usize = text.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case("content-length")
+                    .then(|| value.trim().parse().ok())?
+            })?;
+            let status = text.split(' ').nth(1)?.parse().ok()?;
+            while self.buffer.len() < head + 4 + length {
+                self.read()?;
             }
+            return Some((status, head + 4));
         }
-        return status;
     }
 }
 
@@ -107,54 +134,65 @@ pub(crate) async fn load_over(
     seconds: u32,
     request: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static,
 ) -> Load {
-    let request = Arc::new(request);
+    let address = address.to_owned();
+    let sent = move || send(connections, &address, rate, seconds, &request);
+    tokio::task::spawn_blocking(sent).await.expect("a load")
+}
+
+/// A thread per connection: the kernel wakes it when its request is due, to some ten microseconds. (A runtime's timer
+/// would round to its millisecond, and send what was due in between at once.)
+fn send(
+    connections: usize,
+    address: &str,
+    rate: u32,
+    seconds: u32,
+    request: &(impl Fn(u64) -> Vec<u8> + Sync),
+) -> Load {
     let begun = Instant::now();
     let total = u64::from(rate) * u64::from(seconds);
     // Whichever connection is free takes the next request.
-    let next = Arc::new(AtomicU64::new(0));
-    let workers: Vec<_> = (0..connections)
-        .map(|_| {
-            let (address, request, next) = (address.to_owned(), Arc::clone(&request), Arc::clone(&next));
-            tokio::spawn(async move {
-                let mut own = Load::new();
-                let (mut stream, mut buffer) = (None, Vec::with_capacity(16 << 10));
-                loop {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= total {
-                        return own;
-                    }
-                    let due = begun + Duration::from_secs_f64(n as f64 / f64::from(rate));
-                    tokio::time::sleep_until(due.into()).await;
-                    if stream.is_none() {
-                        stream = TcpStream::connect(&address).await.ok();
-                        if let Some(stream) = &stream {
-                            stream.set_nodelay(true).expect("no delay");
-                        }
-                    }
-                    let status = match &mut stream {
-                        Some(open) => exchange(open, &request(n), &mut buffer).await,
-                        None => None,
-                    };
-                    match status {
-                        Some(200) => own.latency_us.saturating_record(due.elapsed().as_micros() as u64),
-                        Some(503) => own.shed += 1,
-                        Some(_) => own.failed += 1,
-                        None => {
-                            own.failed += 1;
-                            stream = None;
-                        }
-                    }
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut own = Load::new();
+        let mut connection = None;
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            if n >= total {
+                return own;
+            }
+            let message = request(n);
+            let due = begun + Duration::from_secs_f64(n as f64 / f64::from(rate));
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if connection.is_none() {
+                connection = Connection::open(address);
+            }
+            let answer = connection.as_mut().and_then(|open| open.exchange(&message));
+            match answer {
+                Some((200, _)) => own.latency_us.saturating_record(due.elapsed().as_micros() as u64),
+                Some((503, _)) => own.shed += 1,
+                Some(_) => own.failed += 1,
+                None => {
+                    own.failed += 1;
+                    connection = None;
                 }
-            })
-        })
-        .collect();
+            }
+        }
+    };
     let mut all = Load::new();
-    for worker in workers {
-        let own = worker.await.expect("a worker");
-        all.latency_us.add(own.latency_us).expect("the same bounds");
-        all.shed += own.shed;
-        all.failed += own.failed;
-    }
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..connections)
+            .map(|_| {
+                let thread = thread::Builder::new().stack_size(STACK_BYTES);
+                thread.spawn_scoped(scope, work).expect("a thread")
+            })
+            .collect();
+        for worker in workers {
+            let own = worker.join().expect("a worker");
+            all.latency_us.add(own.latency_us).expect("the same bounds");
+            all.shed += own.shed;
+            all.failed += own.failed;
+        }
+    });
     all.answered = all.latency_us.len();
     all.elapsed = begun.elapsed();
     all
@@ -170,15 +208,13 @@ pub(crate) fn post(path: &str, body: &Value) -> Vec<u8> {
 }
 
 /// The body of an answer with status 200.
-pub(crate) async fn get(address: &str, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).await.ok()?;
-    let mut buffer = Vec::new();
+pub(crate) fn get(address: &str, path: &str) -> Option<String> {
+    let mut connection = Connection::open(address)?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n");
-    (exchange(&mut stream, request.as_bytes(), &mut buffer).await? == 200).then_some(())?;
-    let head = buffer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    Some(String::from_utf8_lossy(&buffer[head + 4..]).into_owned())
+    let (status, body) = connection.exchange(request.as_bytes())?;
+    (status == 200).then(|| String::from_utf8_lossy(&connection.buffer[body..]).into_owned())
 }
 
-pub(crate) async fn get_json(address: &str, path: &str) -> Option<Value> {
-    serde_json::from_str(&get(address, path).await?).ok()
+pub(crate) fn get_json(address: &str, path: &str) -> Option<Value> {
+    serde_json::from_str(&get(address, path)?).ok()
 }

@@ -155,10 +155,7 @@ impl Up {
             brokers: named("brokers"),
         };
         // A training may take longer than `up` waits for it.
-        while get_json(&up.http, "/health")
-            .await
-            .is_none_or(|health| health["model_version"].is_null())
-        {
+        while get_json(&up.http, "/health").is_none_or(|health| health["model_version"].is_null()) {
             assert!(Instant::now() < deadline, "no model in time");
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
@@ -251,11 +248,9 @@ async fn over_http(settings: &Settings, figures: &mut Map<String, Value>) {
     let data = (settings.dataset == "ml-1m").then(|| ml1m::folder(folder.path()));
     let up = Up::start(settings, folder.path(), data.as_deref()).await;
     let address = up.http.clone();
-    let ready = get_json(&address, "/ready").await.expect("ready");
+    let ready = get_json(&address, "/ready").expect("ready");
     println!("ready: {ready}");
-    let popular = get_json(&address, "/popular?k=100&window=all")
-        .await
-        .expect("popular movies");
+    let popular = get_json(&address, "/popular?k=100&window=all").expect("popular movies");
     let movies: Arc<Vec<u32>> = Arc::new(
         popular["items"]
             .as_array()
@@ -294,7 +289,7 @@ async fn over_http(settings: &Settings, figures: &mut Map<String, Value>) {
     set("users", json!(users));
     drop(load(&address, rate / 4, 3, recommend).await);
     if settings.wants("lists") {
-        let text = get(&address, "/metrics").await.expect("metrics");
+        let text = get(&address, "/metrics").expect("metrics");
         let applied = metric(&text, "marquee_view_entries_total");
         let (idle, ..) = up.usage();
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -304,7 +299,7 @@ async fn over_http(settings: &Settings, figures: &mut Map<String, Value>) {
         let lists = load(&address, rate, seconds, recommend).await;
         let (after, rss_mib, peak_mib) = up.usage();
         let alike = load(&address, rate, seconds / 2, similar).await;
-        let text = get(&address, "/metrics").await.expect("metrics");
+        let text = get(&address, "/metrics").expect("metrics");
         println!("{}", peer.told("/health", rate));
         println!("{}", lists.told("/recommend", rate));
         println!("{}", alike.told("/similar", rate));
@@ -362,7 +357,7 @@ async fn over_http(settings: &Settings, figures: &mut Map<String, Value>) {
         );
     }
     background.abort();
-    let text = get(&address, "/metrics").await.expect("metrics");
+    let text = get(&address, "/metrics").expect("metrics");
     set(
         "request_logs_dropped",
         json!(metric(&text, "marquee_request_logs_dropped_total")),
