@@ -76,11 +76,6 @@ impl Filter {
             && self.year_to.is_none()
     }
 
-    /// Whether it lets pass what the model would choose from anyway.
-    pub(super) fn is_none(&self) -> bool {
-        self.is_open() && self.min_interactions == 0 && self.exclude.is_empty()
-    }
-
     fn passes(&self, row: &MovieRow) -> bool {
         let Some(movie) = &row.movie else { return false };
         let has = |genre: &u32| row.genres.contains(genre);

@@ -77,11 +77,16 @@ struct Cached {
     interactions: u64,
     generation: u64,
     made: Instant,
+    /// What making it took.
+    took: Duration,
     ranking: Ranking,
 }
 
+/// Times what making a ranking took, for which it is kept at least: in a large catalogue it is worth more.
+const KEPT_PER_COST: u32 = 50;
+
 /// The last ranking per window. Between two events nothing changes but a common factor, so it stays valid; while
-/// events come in it is made anew at most once per time to live.
+/// events come in it is made anew at most once per time to live, and seldom enough to take little of a core.
 #[derive(Debug)]
 pub(super) struct PopularCache {
     ttl: Duration,
@@ -102,15 +107,18 @@ impl PopularCache {
         let (interactions, generation) = (state.live.interactions(), state.movies.generation());
         if let Some(cached) = cached.as_ref()
             && cached.generation == generation
-            && (cached.interactions == interactions || cached.made.elapsed() < self.ttl)
+            && (cached.interactions == interactions
+                || cached.made.elapsed() < self.ttl.max(cached.took * KEPT_PER_COST))
         {
             return Arc::clone(&cached.ranking);
         }
+        let begun = Instant::now();
         let ranking = Arc::new(rank(state, slot));
         *cached = Some(Cached {
             interactions,
             generation,
             made: Instant::now(),
+            took: begun.elapsed(),
             ranking: Arc::clone(&ranking),
         });
         ranking

@@ -15,10 +15,6 @@ use super::{
 use crate::champion::Serving;
 use crate::view::ViewState;
 
-/// A seen list that holds no movie: tells the model to spare its ranker no candidate. (Given an empty one it would
-/// leave out the history.)
-const NOTHING_SEEN: [u32; 1] = [u32::MAX];
-
 /// Candidates that diversity and recency choose from, per entry of the list, and in all.
 const SHAPED_PER_ENTRY: usize = 5;
 const SHAPED_AT_LEAST: usize = 50;
@@ -136,12 +132,7 @@ impl Engine {
                     now_ms: event_now(&state),
                 };
                 let may = |item: u32| allowed.get(item as usize).copied().unwrap_or(false);
-                if filter.is_none() {
-                    serving.model.score_all(&query, score);
-                } else {
-                    serving.model.score_among(&query, may, score);
-                }
-                let best = score.top(depth, |item| !may(item));
+                let best = serving.model.best(&query, depth, may, score);
                 candidates.extend(best.iter().map(|best| Candidate::new(best.item, best.score)));
             }
         }
@@ -259,9 +250,6 @@ pub(super) fn person<'a>(
         buffer.extend(seeds.iter().map(|&seed| HistoryEntry::like(seed, now)));
         context.history = buffer;
         context.length += seeds.len();
-    }
-    if ask.include_seen {
-        context.seen = &NOTHING_SEEN;
     }
     let stranger = context.history.is_empty();
     let mut fallback = stranger.then_some(match (ask.user, known) {

@@ -6,6 +6,9 @@ use super::stopwatch::Stopwatch;
 use super::{Answer, Engine, Fallback, ListItem, Refused, SimilarAsk, Window, event_now};
 use crate::view::ViewState;
 
+/// Most popular movies whose genres are compared.
+const LOOKED_AT: usize = 20_000;
+
 impl Engine {
     /// Movies that people treat like the given ones. Where behaviour connects too few, movies that share most genres
     /// with them follow, the popular ones first, and say so by their source.
@@ -41,7 +44,7 @@ impl Engine {
                     &mut scratch.score,
                 );
                 for best in order {
-                    if items.len() == ask.k || best.score <= 0.0 {
+                    if items.len() == ask.k {
                         break;
                     }
                     if let Some(flag) = allowed.get_mut(best.item as usize)
@@ -74,33 +77,40 @@ impl Engine {
         })
     }
 
-    /// By the share of common genres (Jaccard), equal ones by popularity.
+    /// By the share of common genres (Jaccard), equal ones by popularity. Looks no further than it must: at the
+    /// [`LOOKED_AT`] most popular ones, and at all others only where those are not enough.
     fn alike(&self, state: &ViewState, seeds: &[u32], k: usize, allowed: &[bool]) -> Vec<ListItem> {
         let rows = state.movies.rows();
         let genres_of = |item: u32| rows.get(item as usize).map_or(&[][..], |row| &row.genres[..]);
         let mut wanted: Vec<u32> = seeds.iter().flat_map(|&seed| genres_of(seed)).copied().collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let mut ranked: Vec<(u32, f32)> = self
-            .popular
-            .ranking(state, Window::All)
+        let share = |item: u32| {
+            let genres = genres_of(item);
+            let common = genres.iter().filter(|genre| wanted.contains(genre)).count();
+            let union = wanted.len() + genres.len() - common;
+            if union == 0 {
+                0.0
+            } else {
+                common as f32 / union as f32
+            }
+        };
+        let ranking = self.popular.ranking(state, Window::All);
+        let open = ranking
             .iter()
-            .filter(|(item, _)| allowed.get(*item as usize).copied().unwrap_or(false))
-            .map(|&(item, _)| {
-                let genres = genres_of(item);
-                let common = genres.iter().filter(|genre| wanted.contains(genre)).count();
-                let union = wanted.len() + genres.len() - common;
-                (
-                    item,
-                    if union == 0 {
-                        0.0
-                    } else {
-                        common as f32 / union as f32
-                    },
-                )
-            })
-            .filter(|&(_, share)| share > 0.0)
-            .collect();
+            .filter(|(item, _)| allowed.get(*item as usize).copied().unwrap_or(false));
+        let mut ranked: Vec<(u32, f32)> = Vec::new();
+        let mut same = 0;
+        for (looked, &(item, _)) in open.enumerate() {
+            if same == k || (looked >= LOOKED_AT && ranked.len() >= k) {
+                break;
+            }
+            let share = share(item);
+            same += usize::from(share == 1.0);
+            if share > 0.0 {
+                ranked.push((item, share));
+            }
+        }
         // Stable: the order by popularity stays within equal shares.
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         ranked

@@ -10,12 +10,39 @@ use pulp::{Arch, Simd, WithSimd};
 /// Numbers in the widest register in use: rows padded to a multiple need no tail on any machine.
 pub(crate) const LANES: usize = 16;
 
+/// Runs `work`, into which everything is inlined, by the widest instructions at hand. Its results do not depend on them:
+/// the compiler neither reorders sums nor fuses a product with one.
+#[inline(always)]
+pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
+    struct Work<F>(F);
+    impl<R, F: FnOnce() -> R> WithSimd for Work<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> R {
+            (self.0)()
+        }
+    }
+    Arch::new().dispatch(Work(work))
+}
+
 /// Mean and variance of some numbers, over [`LANES`]-wise sums; zero of none.
 pub(crate) fn moments(values: &[f32]) -> (f32, f32) {
-    let count = values.len().max(1) as f32;
-    let mean = sum_of(values, |value| value) / count;
-    let variance = sum_of(values, |value| (value - mean) * (value - mean)) / count;
-    (mean, variance)
+    moments_among(values, values.len())
+}
+
+/// Mean and variance of `count` numbers, all zero but `values`.
+pub(crate) fn moments_among(values: &[f32], count: usize) -> (f32, f32) {
+    let zeros = count.saturating_sub(values.len()) as f32;
+    let count = count.max(values.len()).max(1) as f32;
+    widest(
+        #[inline(always)]
+        || {
+            let mean = sum_of(values, |value| value) / count;
+            let squares = sum_of(values, |value| (value - mean) * (value - mean));
+            (mean, (squares + zeros * mean * mean) / count)
+        },
+    )
 }
 
 /// `Σ f(x_i)`. Several sums side by side: one alone would wait for each addition to end.

@@ -15,6 +15,7 @@
 
 pub mod decay;
 mod items;
+mod sums;
 mod time_log;
 mod users;
 mod visits;
@@ -30,6 +31,7 @@ use crate::Error;
 use crate::transitions::{TransitionParams, Transitions};
 use decay::ForwardDecay;
 pub(crate) use items::{ItemState, Items};
+pub(crate) use sums::Sums;
 use time_log::TimeLog;
 use users::UserState;
 

@@ -8,7 +8,8 @@
 //!
 //! Scoring is one pass: [`features`] fills a column of numbers per *source* over all items; the [`blend`] is their
 //! weighted sum after each column is divided by its spread; the best candidates of the blend are re-ordered by the
-//! ranker. Evaluation and serving call the same functions.
+//! ranker. Evaluation and serving call the same functions. From [`POOLED_FROM`] items on, lists are made from a pool of
+//! the items that anything speaks for: who is in it scores as in the pass over all.
 
 pub mod blend;
 pub mod bundle;
@@ -18,6 +19,7 @@ pub mod explain;
 pub mod features;
 pub mod fit;
 mod generators;
+mod places;
 mod rerank;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,10 @@ use crate::Error;
 use crate::live::{Interaction, LiveParams, LiveState};
 use crate::ranker::{Ranker, RankerParams, Verdict};
 use generators::Generators;
+
+/// Items from which on a list looks at a pool of them only: about where that becomes the faster way (`cargo bench --bench
+/// serving -- --parts growth`).
+pub const POOLED_FROM: usize = 1 << 15;
 
 /// Unchecked settings of a [`ServedModel`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -160,22 +166,6 @@ impl ServedModel {
         &scratch.scores
     }
 
-    /// As [`Self::score_all`], where only items that `allowed` lets pass will be listed: the ranker orders the best of
-    /// those, so that a strict restriction does not leave it without candidates.
-    pub fn score_among<'s>(
-        &self,
-        query: &Query<'_>,
-        allowed: impl Fn(u32) -> bool,
-        scratch: &'s mut ScoreScratch,
-    ) -> &'s [f32] {
-        self.blend_all(query, scratch);
-        if let Some(ranker) = self.ranker_for(query) {
-            scratch.select(self.params.fit.candidates, |item| !allowed(item));
-            rerank::rerank(ranker, query, scratch);
-        }
-        &scratch.scores
-    }
-
     /// The ranker, for somebody with a history.
     fn ranker_for(&self, query: &Query<'_>) -> Option<&Ranker> {
         self.ranker.as_ref().filter(|_| !query.context.history.is_empty())
@@ -183,11 +173,12 @@ impl ServedModel {
 
     /// As [`Self::score_all`], by the plain blend.
     pub(crate) fn blend_all<'s>(&self, query: &Query<'_>, scratch: &'s mut ScoreScratch) -> &'s [f32] {
-        let weights = &self.params.blend;
-        let whole = |column| weights.weight(column, query) != 0.0;
-        features::compute(&self.generators, query, whole, scratch);
-        blend::blend(weights, 0..features::COLUMNS, query, scratch);
+        blend_all(&self.generators, &self.params.blend, query, scratch);
         &scratch.scores
+    }
+
+    fn pools(&self, query: &Query<'_>) -> bool {
+        pools(&self.params.blend, query)
     }
 
     /// As [`Self::score_all`], by one source alone.
@@ -201,6 +192,40 @@ impl ServedModel {
         &scratch.columns[column as usize]
     }
 
+    /// The best `k` items that `allowed` lets pass (by live index), best first; of equal scores the smaller index first.
+    /// The ranker orders the best of those, so that a strict restriction does not leave it without candidates.
+    ///
+    /// Of a large catalogue a pool is scored, unless a restriction leaves too few of it. Who is not in the pool has
+    /// nothing in common with the history, and five hundred others are more popular at each half-life that counts.
+    pub fn best(
+        &self,
+        query: &Query<'_>,
+        k: usize,
+        allowed: impl Fn(u32) -> bool,
+        scratch: &mut ScoreScratch,
+    ) -> Vec<Recommended> {
+        let ranker = self.ranker_for(query);
+        let candidates = ranker.map_or(0, |_| self.params.fit.candidates);
+        let select = |scratch: &mut ScoreScratch| {
+            scratch.select(candidates.max(k), |item| !allowed(item));
+        };
+        choose(
+            (&self.generators, &self.params.blend),
+            query,
+            candidates.max(k),
+            select,
+            scratch,
+        );
+        if let Some(ranker) = ranker {
+            scratch.order.truncate(candidates);
+            rerank::rerank(ranker, query, scratch);
+            scratch.top(k, |item| !allowed(item))
+        } else {
+            scratch.order.truncate(k);
+            scratch.chosen()
+        }
+    }
+
     /// The best `k` items for `query`, without what its person has seen and without what `exclude` refuses (by live
     /// index), best first; of equal scores the smaller index first.
     pub fn recommend(
@@ -210,15 +235,15 @@ impl ServedModel {
         exclude: impl Fn(u32) -> bool,
         scratch: &mut ScoreScratch,
     ) -> Recommendations {
-        self.score_all(query, scratch);
+        let allowed = |item| !query.context.is_seen(item) && !exclude(item);
         Recommendations {
-            items: scratch.top(k, |item| query.context.is_seen(item) || exclude(item)),
+            items: self.best(query, k, allowed, scratch),
             fallback: scratch.fallback(),
         }
     }
 
     /// The `k` items closest to `seeds` (live indices), by what follows, precedes and accompanies them; popularity
-    /// plays no part.
+    /// plays no part. Fewer where nothing speaks for more.
     pub fn similar(
         &self,
         binding: &Binding,
@@ -238,10 +263,52 @@ impl ServedModel {
             context: Context::of_history(&history),
             now_ms,
         };
-        features::compute_pairwise(&self.generators, &query, scratch);
+        if query.binding.len() < POOLED_FROM {
+            features::compute_pairwise(&self.generators, &query, scratch);
+        } else {
+            features::compute_pairwise_pool(&self.generators, &query, scratch);
+        }
         blend::blend(&self.params.blend, features::PAIRWISE, &query, scratch);
-        scratch.top(k, |item| seeds.contains(&item))
+        let mut similar = scratch.top(k, |item| seeds.contains(&item));
+        similar.retain(|similar| similar.score > 0.0);
+        similar
     }
+}
+
+/// Whether a list looks at a pool only: of a large catalogue, and unless the blend weighs facts, by which any item may
+/// be the best.
+fn pools(weights: &BlendWeights, query: &Query<'_>) -> bool {
+    let weighs_facts =
+        || (features::SCORES..features::COLUMNS).any(|fact| weights.weight(fact, query) != 0.0);
+    query.binding.len() >= POOLED_FROM && !weighs_facts()
+}
+
+/// Blends the columns of every item.
+fn blend_all(generators: &Generators, weights: &BlendWeights, query: &Query<'_>, scratch: &mut ScoreScratch) {
+    let weighs = |column| weights.weight(column, query) != 0.0;
+    features::compute(generators, query, weighs, scratch);
+    blend::blend(weights, 0..features::COLUMNS, query, scratch);
+}
+
+/// Blends the columns of as many items as it takes for `select` to find `count` candidates, and leaves those.
+fn choose(
+    (generators, weights): (&Generators, &BlendWeights),
+    query: &Query<'_>,
+    count: usize,
+    select: impl Fn(&mut ScoreScratch),
+    scratch: &mut ScoreScratch,
+) {
+    if pools(weights, query) {
+        let weighs = |column| weights.weight(column, query) != 0.0;
+        features::compute_pool(generators, query, weighs, &[], scratch);
+        blend::blend(weights, 0..features::COLUMNS, query, scratch);
+        select(scratch);
+        if scratch.order.len() >= count {
+            return;
+        }
+    }
+    blend_all(generators, weights, query, scratch);
+    select(scratch);
 }
 
 fn check_stream(interactions: &[Interaction], catalogue: &Catalogue) -> Result<(), Error> {

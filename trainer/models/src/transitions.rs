@@ -160,15 +160,16 @@ impl Transitions {
         self.rows[index].add(to, weights, limit);
     }
 
-    /// Adds the evidence of one history item to `out` (a score per item and kernel): `scale[k]` times the share of that
-    /// kernel's mass that leads from `item` to each partner. The smoothing `prior` (in decayed events) keeps rarely seen
-    /// items from speaking as loudly as often seen ones.
+    /// Adds the evidence of one history item to `out` (scores by kernel, each partner's where `place` says): `scale[k]`
+    /// times the share of that kernel's mass that leads from `item` to each partner. The smoothing `prior` (in decayed
+    /// events) keeps rarely seen items from speaking as loudly as often seen ones.
     pub fn accumulate(
         &self,
         item: u32,
         now_ms: i64,
         prior: f32,
         scale: [f32; KERNELS],
+        place: impl Fn(u32) -> usize,
         out: &mut [[f32; KERNELS]],
     ) {
         let Some(row) = self.rows.get(item as usize) else {
@@ -179,7 +180,7 @@ impl Transitions {
             scale[kernel] * unit / (unit * row.mass(kernel) + prior).max(f32::MIN_POSITIVE)
         });
         row.for_each(|partner, weights| {
-            if let Some(scores) = out.get_mut(partner as usize) {
+            if let Some(scores) = out.get_mut(place(partner)) {
                 for ((score, factor), weight) in scores.iter_mut().zip(factors).zip(weights) {
                     *score += factor * weight;
                 }
@@ -188,14 +189,22 @@ impl Transitions {
     }
 
     /// As [`Self::accumulate`], for one kernel and with scale 1.
-    pub fn accumulate_one(&self, item: u32, now_ms: i64, prior: f32, kernel: Kernel, out: &mut [f32]) {
+    pub fn accumulate_one(
+        &self,
+        item: u32,
+        now_ms: i64,
+        prior: f32,
+        kernel: Kernel,
+        place: impl Fn(u32) -> usize,
+        out: &mut [f32],
+    ) {
         let Some(row) = self.rows.get(item as usize) else {
             return;
         };
         let unit = self.decay.read_factor(now_ms) as f32;
         let factor = unit / (unit * row.mass(kernel as usize) + prior).max(f32::MIN_POSITIVE);
         row.for_each(|partner, weights| {
-            if let Some(score) = out.get_mut(partner as usize) {
+            if let Some(score) = out.get_mut(place(partner)) {
                 *score += factor * weights[kernel as usize];
             }
         });
@@ -212,10 +221,10 @@ impl Transitions {
             })
     }
 
-    /// Number of partners kept for an item.
+    /// Partners kept for an item, ascending.
     #[must_use]
-    pub fn partners(&self, item: u32) -> usize {
-        self.rows.get(item as usize).map_or(0, Row::len)
+    pub fn partners(&self, item: u32) -> &[u32] {
+        self.rows.get(item as usize).map_or(&[], Row::partners)
     }
 }
 
@@ -282,7 +291,7 @@ mod tests {
         for partner in 2..40 {
             transitions.observe(&[entry(0, 0)], &entry(partner, 1));
         }
-        assert!(transitions.partners(0) <= 5);
+        assert!(transitions.partners(0).len() <= 5);
         assert_eq!(transitions.count(0, 1, Kernel::After, 1), 3.0);
     }
 }

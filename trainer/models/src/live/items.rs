@@ -1,6 +1,7 @@
 //! What is kept of items.
 
 use super::decay::EventWeight;
+use super::sums::Sums;
 use super::{HALF_LIVES, Interaction, POSITION_BUCKETS};
 
 /// Statistics of one item at one moment.
@@ -53,16 +54,13 @@ impl ItemState {
     }
 }
 
-/// All items. Decayed sums, in forward-decayed units (see [`super::decay`]), lie one column per half-life: a request
-/// reads whole columns.
+/// All items. Decayed sums lie one column per half-life: a request reads whole columns.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Items {
     states: Vec<ItemState>,
-    likes: [Vec<f64>; HALF_LIVES],
-    interactions: [Vec<f64>; HALF_LIVES],
-    positions: [Vec<f64>; POSITION_BUCKETS],
-    /// Over all items.
-    position_totals: [f64; POSITION_BUCKETS],
+    likes: [Sums; HALF_LIVES],
+    interactions: [Sums; HALF_LIVES],
+    positions: [Sums; POSITION_BUCKETS],
 }
 
 impl Items {
@@ -77,7 +75,7 @@ impl Items {
         self.states.resize_with(items, ItemState::default);
         let decayed = self.likes.iter_mut().chain(&mut self.interactions);
         for column in decayed.chain(&mut self.positions) {
-            column.resize(items, 0.0);
+            column.grow(items);
         }
     }
 
@@ -90,69 +88,57 @@ impl Items {
     }
 
     pub(super) fn add_popularity(&mut self, slot: usize, item: u32, weight: EventWeight, like: bool) {
-        for column in [&mut self.likes[slot], &mut self.interactions[slot]] {
-            rescale(column, weight);
-        }
-        self.interactions[slot][item as usize] += weight.weight;
-        if like {
-            self.likes[slot][item as usize] += weight.weight;
-        }
+        self.interactions[slot].add(item, weight, true);
+        self.likes[slot].add(item, weight, like);
     }
 
     pub(super) fn add_position(&mut self, bucket: usize, item: u32, weight: EventWeight) {
-        for column in &mut self.positions {
-            rescale(column, weight);
+        for (place, column) in self.positions.iter_mut().enumerate() {
+            column.add(item, weight, place == bucket);
         }
-        rescale(&mut self.position_totals, weight);
-        self.positions[bucket][item as usize] += weight.weight;
-        self.position_totals[bucket] += weight.weight;
     }
 
-    /// Forward-decayed likes at a half-life, by item.
-    pub(crate) fn likes(&self, slot: usize) -> &[f64] {
+    /// Likes at a half-life.
+    pub(crate) fn likes(&self, slot: usize) -> &Sums {
         &self.likes[slot]
     }
 
-    /// Forward-decayed interactions of any kind at a half-life, by item.
-    pub(crate) fn interactions(&self, slot: usize) -> &[f64] {
+    /// Interactions of any kind at a half-life.
+    pub(crate) fn interactions(&self, slot: usize) -> &Sums {
         &self.interactions[slot]
     }
 
-    /// Forward-decayed interactions of people with so long a history, by item.
-    pub(crate) fn positions(&self, bucket: usize) -> &[f64] {
+    /// Interactions of people with so long a history.
+    pub(crate) fn positions(&self, bucket: usize) -> &Sums {
         &self.positions[bucket]
     }
 
     /// Forward-decayed interactions of an item, whatever the length of the history.
     pub(crate) fn all_positions(&self, item: u32) -> f64 {
-        let of = |column: &Vec<f64>| column.get(item as usize).copied().unwrap_or(0.0);
+        let of = |column: &Sums| column.values().get(item as usize).copied().unwrap_or(0.0);
         self.positions.iter().map(of).sum()
     }
 
     /// Forward-decayed interactions of people with so long a history, and of all, over all items.
     pub(crate) fn position_totals(&self, bucket: usize) -> (f64, f64) {
-        (self.position_totals[bucket], self.position_totals.iter().sum())
+        (
+            self.positions[bucket].total(),
+            self.positions.iter().map(Sums::total).sum(),
+        )
     }
 
     pub(super) fn stats(&self, item: u32, factors: &[f64; HALF_LIVES]) -> Option<ItemStats> {
         let state = self.get(item)?;
         let index = item as usize;
+        let at = |sums: &Sums, slot: usize| (sums.values()[index] * factors[slot]) as f32;
         Some(ItemStats {
-            likes: std::array::from_fn(|slot| (self.likes[slot][index] * factors[slot]) as f32),
-            interactions: std::array::from_fn(|slot| (self.interactions[slot][index] * factors[slot]) as f32),
+            likes: std::array::from_fn(|slot| at(&self.likes[slot], slot)),
+            interactions: std::array::from_fn(|slot| at(&self.interactions[slot], slot)),
             count: state.count,
             like_count: state.like_count,
             mean_rating: state.mean_rating(),
             first_ms: state.first_ms,
             last_ms: state.last_ms,
         })
-    }
-}
-
-fn rescale(sums: &mut [f64], weight: EventWeight) {
-    if let Some(scale) = weight.rescale {
-        for sum in sums {
-            *sum *= scale;
-        }
     }
 }

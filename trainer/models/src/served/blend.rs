@@ -9,6 +9,7 @@ use super::context::{Query, ScoreScratch};
 use super::features::{Column, NAMES};
 use crate::Error;
 use crate::checked::require;
+use crate::kernels::widest;
 
 /// Weight of each source once scaled to unit spread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,16 +96,24 @@ pub(crate) const NO_VARIANCE: f32 = 1e-20;
 /// Writes the blend of the columns in `of` into `scratch.scores`.
 pub(crate) fn blend(weights: &BlendWeights, of: Range<usize>, query: &Query<'_>, scratch: &mut ScoreScratch) {
     scratch.scores.fill(0.0);
+    scratch.mean_score = 0.0;
     for (column, values) in scratch.columns.iter().enumerate().take(of.end).skip(of.start) {
         let weight = weights.weight(column, query);
         if weight == 0.0 {
             continue;
         }
-        let (_, variance) = scratch.moments[column];
+        let (mean, variance) = scratch.moments[column];
         let factor = weight / spread(variance);
-        for (score, value) in scratch.scores.iter_mut().zip(values) {
-            *score += factor * value;
-        }
+        scratch.mean_score += factor * mean;
+        let scores = &mut scratch.scores;
+        widest(
+            #[inline(always)]
+            || {
+                for (score, value) in scores.iter_mut().zip(values) {
+                    *score += factor * value;
+                }
+            },
+        );
     }
 }
 

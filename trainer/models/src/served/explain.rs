@@ -40,18 +40,23 @@ const ASKED: usize = 20;
 
 impl ServedModel {
     /// Takes the blended scores of `items` (live indices) apart, in their order. Where a ranker re-orders the best
-    /// candidates, these are the terms that made an item a candidate. Costs one scoring pass, and one over the
-    /// `PAIRWISE` sources per history entry asked, however many items there are.
+    /// candidates, these are the terms that made an item a candidate. Costs one scoring pass, and for each history entry
+    /// asked what it leads to.
     pub fn explain(&self, query: &Query<'_>, items: &[u32], scratch: &mut ScoreScratch) -> Vec<Explanation> {
         let weight = |column| self.params.blend.weight(column, query);
-        features::compute(&self.generators, query, |column| weight(column) != 0.0, scratch);
+        let weighs = |column| weight(column) != 0.0;
+        if self.pools(query) {
+            features::compute_pool(&self.generators, query, weighs, items, scratch);
+        } else {
+            features::compute(&self.generators, query, weighs, scratch);
+        }
         let moments = scratch.moments.iter().enumerate();
         let factors: Vec<f32> = moments
             .map(|(column, &(_, variance))| weight(column) / spread(variance))
             .collect();
         let mut parts: Vec<Parts> = items
             .iter()
-            .map(|&item| Parts::of(item as usize, &factors, &scratch.columns))
+            .map(|&item| Parts::of(item, &factors, scratch))
             .collect();
         for entry in query.context.history.iter().rev().take(ASKED) {
             let alone = [HistoryEntry {
@@ -62,9 +67,9 @@ impl ServedModel {
                 context: Context::of_history(&alone),
                 ..*query
             };
-            features::compute_pairwise(&self.generators, &alone, scratch);
+            features::compute_pairwise_of(items, &self.generators, &alone, scratch);
             for parts in &mut parts {
-                parts.ask(entry.item, &factors, &scratch.columns);
+                parts.ask(entry.item, &factors, scratch);
             }
         }
         parts.into_iter().map(Parts::explanation).collect()
@@ -73,7 +78,7 @@ impl ServedModel {
 
 /// What is found out about one item.
 struct Parts {
-    place: usize,
+    item: u32,
     terms: Vec<Term>,
     /// The history item that says most for it, with how much.
     best: Option<(f32, u32)>,
@@ -82,8 +87,10 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(place: usize, factors: &[f32], columns: &[Vec<f32>]) -> Self {
-        let mut terms: Vec<Term> = columns
+    fn of(item: u32, factors: &[f32], scratch: &ScoreScratch) -> Self {
+        let place = scratch.place(item);
+        let mut terms: Vec<Term> = scratch
+            .columns
             .iter()
             .zip(factors)
             .zip(NAMES)
@@ -99,17 +106,18 @@ impl Parts {
             .collect();
         terms.sort_by(|a, b| b.contribution.total_cmp(&a.contribution));
         Self {
-            place,
+            item,
             terms,
             best: None,
             total: 0.0,
         }
     }
 
-    /// Notes what history item `item` says, of which `columns` tell alone.
-    fn ask(&mut self, item: u32, factors: &[f32], columns: &[Vec<f32>]) {
+    /// Notes what history item `item` says, of which the columns tell alone.
+    fn ask(&mut self, item: u32, factors: &[f32], scratch: &ScoreScratch) {
+        let place = scratch.place(self.item);
         let part: f32 = PAIRWISE
-            .filter_map(|column| Some(factors[column] * columns[column].get(self.place)?))
+            .filter_map(|column| Some(factors[column] * scratch.columns[column].get(place)?))
             .sum();
         self.total += part.max(0.0);
         if part > 0.0 && self.best.is_none_or(|(most, _)| part > most) {

@@ -1,7 +1,8 @@
-//! One column of numbers per source, over all live items.
+//! One column of numbers per source, over all live items or over a pool of them.
 //!
-//! Columns up to [`Column::Position`] are *scores*: what they mean depends on their size within the list, so they are
-//! computed for every item. The others are *facts* (`Facts`), computed for the items whose fact is asked for.
+//! Columns up to [`Column::Position`] are *scores*: what they mean depends on how large they are beside those of all
+//! items, so their mean and spread are taken over all items, whoever has a place. The others are *facts* (`Facts`),
+//! computed for the items whose fact is asked for.
 
 pub(crate) mod alike;
 pub(crate) mod facts;
@@ -11,6 +12,7 @@ pub(crate) mod row;
 
 use super::context::{Fallback, Query, ScoreScratch};
 use super::generators::Generators;
+use super::places::{Places, Pool, Whole};
 
 macro_rules! columns {
     ($($name:ident = $label:literal,)*) => {
@@ -86,34 +88,102 @@ pub(crate) fn compute(
     whole: impl Fn(usize) -> bool,
     scratch: &mut ScoreScratch,
 ) {
-    fill_pairwise(generators, query, scratch);
-    popular::fill(query, &mut scratch.columns);
-    let items = query.binding.len() as u32;
+    let items = query.binding.len();
+    scratch.reset(items);
+    scratch.alike.search(query);
+    fill_pairwise(generators, query, Whole(items), scratch);
+    popular::fill(query, Whole(items), &mut scratch.columns);
     let facts = facts::Facts::new(query);
     for column in &ALL[SCORES..] {
         let values = &mut scratch.columns[*column as usize];
         if whole(*column as usize) {
-            values.extend((0..items).map(|item| facts.value(*column, item)));
+            values.extend((0..items as u32).map(|item| facts.value(*column, item)));
         }
     }
     scratch.measure(0..COLUMNS);
 }
 
+/// As [`compute`] without facts, for a pool: of what the history leads to, of the leaders of those columns of popularity
+/// that `reads` asks for, and of `others`.
+pub(crate) fn compute_pool(
+    generators: &Generators,
+    query: &Query<'_>,
+    reads: impl Fn(usize) -> bool,
+    others: &[u32],
+    scratch: &mut ScoreScratch,
+) {
+    let mut pool = led_to(generators, query, scratch);
+    popular::gather(query, reads, &mut pool);
+    for &item in others {
+        pool.add(item);
+    }
+    scratch.reset_to(&pool, query.binding.len());
+    fill_pairwise(generators, query, &pool, scratch);
+    popular::fill(query, &pool, &mut scratch.columns);
+    scratch.measure(PAIRWISE);
+    popular::measure(query, &mut scratch.moments);
+    scratch.pool = pool;
+}
+
 /// As [`compute`], the [`PAIRWISE`] columns only; the others stay empty.
 pub(crate) fn compute_pairwise(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) {
-    fill_pairwise(generators, query, scratch);
+    let items = query.binding.len();
+    scratch.reset(items);
+    scratch.alike.search(query);
+    fill_pairwise(generators, query, Whole(items), scratch);
     scratch.measure(PAIRWISE);
 }
 
-fn fill_pairwise(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) {
-    scratch.reset(query.binding.len());
+/// As [`compute_pairwise`], for the pool of what the history leads to: nothing speaks for any other item.
+pub(crate) fn compute_pairwise_pool(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) {
+    let pool = led_to(generators, query, scratch);
+    scratch.reset_to(&pool, query.binding.len());
+    fill_pairwise(generators, query, &pool, scratch);
+    scratch.measure(PAIRWISE);
+    scratch.pool = pool;
+}
+
+/// The [`PAIRWISE`] columns of some items, by their place among them and without moments.
+pub(crate) fn compute_pairwise_of(
+    items: &[u32],
+    generators: &Generators,
+    query: &Query<'_>,
+    scratch: &mut ScoreScratch,
+) {
+    let mut pool = std::mem::take(&mut scratch.pool);
+    pool.begin(query.binding.len());
+    for &item in items {
+        pool.add(item);
+    }
+    scratch.alike.search(query);
+    scratch.reset_to(&pool, query.binding.len());
+    fill_pairwise(generators, query, &pool, scratch);
+    scratch.pool = pool;
+}
+
+/// Finds the people alike, and takes out of `scratch` a pool of everything that the history leads to.
+fn led_to(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) -> Pool {
+    let mut pool = std::mem::take(&mut scratch.pool);
+    pool.begin(query.binding.len());
+    scratch.alike.search(query);
+    pairwise::gather(generators, query, &mut pool);
+    scratch.alike.name(query, |item| pool.add(item));
+    pool
+}
+
+fn fill_pairwise(
+    generators: &Generators,
+    query: &Query<'_>,
+    places: impl Places,
+    scratch: &mut ScoreScratch,
+) {
     scratch.fallback = match (query.context.history.is_empty(), query.context.genres) {
         (false, _) => None,
         (true, 0) => Some(Fallback::Popularity),
         (true, _) => Some(Fallback::GenrePopularity),
     };
-    pairwise::transitions(query, scratch);
-    pairwise::ease(generators, query, scratch);
-    pairwise::next_item(generators, query, scratch);
-    alike::fill(query, scratch);
+    pairwise::transitions(query, places, scratch);
+    pairwise::ease(generators, query, places, scratch);
+    pairwise::next_item(generators, query, places, scratch);
+    alike::fill(query, places, scratch);
 }

@@ -15,7 +15,7 @@ use super::context::{Context, Query, ScoreScratch};
 use super::features::facts::Facts;
 use super::features::row::{ListStats, WIDTH};
 use super::generators::Generators;
-use super::{ServedModel, ServedParams, blend, check_stream, features};
+use super::{ServedModel, ServedParams, check_stream, choose};
 use crate::Error;
 use crate::checked::require;
 use crate::live::{Interaction, LiveState};
@@ -391,11 +391,13 @@ impl<'a> ListMaker<'a> {
         lists: &mut TrainingLists,
     ) {
         let fit = &self.params.fit;
-        let weights = &self.params.blend;
-        let whole = |column| weights.weight(column, query) != 0.0;
-        features::compute(generators, query, whole, &mut self.scratch);
-        blend::blend(weights, 0..features::COLUMNS, query, &mut self.scratch);
-        self.scratch.select_unseen(fit.candidates, &query.context);
+        choose(
+            (generators, &self.params.blend),
+            query,
+            fit.candidates,
+            |scratch| scratch.select_unseen(fit.candidates, &query.context),
+            &mut self.scratch,
+        );
         self.stats.measure(query, &self.scratch);
         let facts = Facts::new(query);
         let order = std::mem::take(&mut self.scratch.order);
@@ -416,7 +418,8 @@ impl<'a> ListMaker<'a> {
                 }
                 self.stats.row(&self.scratch, &facts, item, rank, &mut self.row);
                 let weight = if hard { 1.0 } else { 1.0 / share };
-                lists.push_row(&self.row, self.scratch.scores[item as usize], gain, weight);
+                let score = self.scratch.scores[self.scratch.place(item)];
+                lists.push_row(&self.row, score, gain, weight);
             }
             lists.end_list(user, position, missed as u32);
         }

@@ -27,7 +27,8 @@ pub(super) fn rerank(ranker: &Ranker, query: &Query<'_>, scratch: &mut ScoreScra
             *score -= highest + 1.0;
         }
         for (&item, score) in order.iter().zip(&ranked) {
-            scratch.scores[item as usize] = score - floor;
+            let place = scratch.place(item);
+            scratch.scores[place] = score - floor;
         }
     }
     scratch.stats = stats;

@@ -12,8 +12,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn len(&self) -> usize {
-        self.partners.len()
+    pub(super) fn partners(&self) -> &[u32] {
+        &self.partners
     }
 
     pub(super) fn mass(&self, kernel: usize) -> f32 {

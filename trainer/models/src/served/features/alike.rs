@@ -9,6 +9,7 @@ use super::Column;
 use crate::live::Step;
 use crate::metrics::{rank_key, ranked_index};
 use crate::served::context::{Query, ScoreScratch};
+use crate::served::places::Places;
 use crate::transitions::Distance;
 
 /// Newest entries of the history that are matched.
@@ -44,6 +45,46 @@ pub(crate) struct Neighbours {
 }
 
 impl Neighbours {
+    /// Finds those who speak, until [`Self::clear`].
+    pub(super) fn search(&mut self, query: &Query<'_>) {
+        self.find(query);
+        self.choose();
+    }
+
+    /// The items they speak for, some of them repeatedly.
+    pub(super) fn name(&self, query: &Query<'_>, mut name: impl FnMut(u32)) {
+        self.speak(query, |step, _, _| name(step.item()));
+    }
+
+    /// What they say of an item: a word for not liking it and one for liking it, which weighs as next, near, fresh and
+    /// ever.
+    #[inline(always)]
+    fn speak(&self, query: &Query<'_>, mut say: impl FnMut(Step, [f32; 2], [f32; 4])) {
+        for &user in &self.found {
+            let (sum, met_ms) = (self.likeness[user as usize], self.met_ms[user as usize]);
+            let steps = query.live.steps(user);
+            let met_s = Step::second(met_ms);
+            // Most of them are read below anyhow: counting them waits for memory once, a binary search at each of its
+            // jumps.
+            let until_met: u32 = steps.iter().map(|step| u32::from(step.time_s() <= met_s)).sum();
+            let (before, after) = steps.split_at(until_met as usize);
+            let age = (query.now_ms - met_ms).max(0) as f32 / FRESH_HALF_LIFE_MS;
+            let freshness = (-age).exp2();
+            let words = [sum * UNLIKED, sum];
+            let (mut next, mut near) = (1.0, 1.0);
+            for &step in after.iter().take(REACH) {
+                say(step, words, [next, near, near * freshness, 1.0]);
+                next *= NEXT_DECAY;
+                near *= NEAR_DECAY;
+            }
+            near = 1.0;
+            for &step in before.iter().rev().take(REACH) {
+                say(step, words, [0.0, near, near * freshness, 1.0]);
+                near *= NEAR_DECAY;
+            }
+        }
+    }
+
     /// Leaves in `found` whoever has something in common.
     fn find(&mut self, query: &Query<'_>) {
         self.found.clear();
@@ -122,45 +163,21 @@ impl Neighbours {
     }
 }
 
-pub(super) fn fill(query: &Query<'_>, scratch: &mut ScoreScratch) {
+/// Fills the columns by those whom [`Neighbours::search`] found, and forgets them.
+pub(super) fn fill(query: &Query<'_>, places: impl Places, scratch: &mut ScoreScratch) {
     if query.context.history.is_empty() {
         return;
     }
     scratch.begin_fours();
     let (search, fours) = (&mut scratch.alike, &mut scratch.fours);
-    search.find(query);
-    search.choose();
-    // The columns side by side: next, near, fresh, ever.
-    let mut add = |step: Step, words: [f32; 2], weights: [f32; 4]| {
-        if let Some(scores) = fours.get_mut(step.item() as usize) {
+    search.speak(query, |step, words, weights| {
+        if let Some(scores) = fours.get_mut(places.place(step.item())) {
             let word = words[usize::from(step.is_like())];
             for (score, weight) in scores.iter_mut().zip(weights) {
                 *score += word * weight;
             }
         }
-    };
-    for &user in &search.found {
-        let (sum, met_ms) = (search.likeness[user as usize], search.met_ms[user as usize]);
-        let steps = query.live.steps(user);
-        let met_s = Step::second(met_ms);
-        // Most of them are read below anyhow: counting them waits for memory once, a binary search at each of its jumps.
-        let until_met: u32 = steps.iter().map(|step| u32::from(step.time_s() <= met_s)).sum();
-        let (before, after) = steps.split_at(until_met as usize);
-        let age = (query.now_ms - met_ms).max(0) as f32 / FRESH_HALF_LIFE_MS;
-        let freshness = (-age).exp2();
-        let words = [sum * UNLIKED, sum];
-        let (mut next, mut near) = (1.0, 1.0);
-        for &step in after.iter().take(REACH) {
-            add(step, words, [next, near, near * freshness, 1.0]);
-            next *= NEXT_DECAY;
-            near *= NEAR_DECAY;
-        }
-        near = 1.0;
-        for &step in before.iter().rev().take(REACH) {
-            add(step, words, [0.0, near, near * freshness, 1.0]);
-            near *= NEAR_DECAY;
-        }
-    }
+    });
     search.clear();
     scratch.end_fours(Column::AlikeNext as usize);
 }
@@ -170,6 +187,7 @@ mod tests {
     use super::*;
     use crate::live::{Interaction, LiveParams, LiveState};
     use crate::served::context::Context;
+    use crate::served::places::Whole;
     use crate::served::{Binding, Catalogue, CatalogueItem};
 
     fn live(walks: &[(u32, &[u32])]) -> LiveState {
@@ -203,7 +221,8 @@ mod tests {
         };
         let mut scratch = ScoreScratch::new();
         scratch.reset(10);
-        fill(&query, &mut scratch);
+        scratch.alike.search(&query);
+        fill(&query, Whole(10), &mut scratch);
         let likeness = &scratch.alike.likeness;
         assert!(likeness.iter().all(|&likeness| likeness == 0.0), "left clean");
         scratch.columns

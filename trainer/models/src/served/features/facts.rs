@@ -105,7 +105,7 @@ impl<'a> Facts<'a> {
     }
 
     fn lift(&self, item: u32) -> f32 {
-        let Some(&here) = self.live.positions(self.bucket).get(item as usize) else {
+        let Some(&here) = self.live.positions(self.bucket).values().get(item as usize) else {
             return 0.0;
         };
         let (here, all) = (here * self.factor, self.live.all_positions(item) * self.factor);

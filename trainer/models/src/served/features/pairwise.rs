@@ -6,6 +6,7 @@ use crate::served::context::{Query, ScoreScratch};
 use crate::served::generators::core::Core;
 use crate::served::generators::weights::ItemWeights;
 use crate::served::generators::{Generators, next_item};
+use crate::served::places::{Places, Pool};
 use crate::transitions::{Distance, Kernel};
 
 /// Decayed events that a row of transitions is smoothed by.
@@ -19,10 +20,29 @@ const LEAST: f32 = 0.01;
 /// Newest entries folded in.
 const FOLDED: usize = 150;
 
-pub(super) fn transitions(query: &Query<'_>, scratch: &mut ScoreScratch) {
+/// Lets into `pool` what the columns of this module speak of.
+pub(super) fn gather(generators: &Generators, query: &Query<'_>, pool: &mut Pool) {
+    if query.context.history.is_empty() {
+        return;
+    }
+    let transitions = query.live.transitions();
+    let window = query.live.params().transitions.window;
+    for entry in query.context.history.iter().rev().take(window) {
+        for &partner in transitions.partners(entry.item) {
+            pool.add(partner);
+        }
+    }
+    let live = query.binding.live_of_model();
+    for &item in generators.core.items() {
+        pool.add(live.get(item as usize).copied().unwrap_or(UNKNOWN));
+    }
+}
+
+pub(super) fn transitions(query: &Query<'_>, places: impl Places, scratch: &mut ScoreScratch) {
     let Some(last) = query.context.history.last() else {
         return;
     };
+    let place = |item| places.place(item);
     let transitions = query.live.transitions();
     let window = query.live.params().transitions.window;
     let decay = query.live.params().transitions.window_decay;
@@ -34,19 +54,24 @@ pub(super) fn transitions(query: &Query<'_>, scratch: &mut ScoreScratch) {
         let near = if steps < 4 { 1.0 / (steps + 1) as f32 } else { 0.0 };
         let liked = if entry.is_like() { wide } else { 0.0 };
         let scale = [wide, near, wide, liked];
-        transitions.accumulate(entry.item, query.now_ms, PRIOR, scale, &mut scratch.fours);
+        transitions.accumulate(entry.item, query.now_ms, PRIOR, scale, place, &mut scratch.fours);
     }
     scratch.end_fours(Column::After as usize);
     let recent = [Column::LastAfter, Column::SecondAfter, Column::ThirdAfter];
     for (entry, column) in query.context.history.iter().rev().zip(recent) {
         let out = &mut scratch.columns[column as usize];
-        transitions.accumulate_one(entry.item, query.now_ms, PRIOR, Kernel::Next, out);
+        transitions.accumulate_one(entry.item, query.now_ms, PRIOR, Kernel::Next, place, out);
     }
     let out = &mut scratch.columns[Column::LastBefore as usize];
-    transitions.accumulate_one(last.item, query.now_ms, PRIOR, Kernel::Before, out);
+    transitions.accumulate_one(last.item, query.now_ms, PRIOR, Kernel::Before, place, out);
 }
 
-pub(super) fn ease(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) {
+pub(super) fn ease(
+    generators: &Generators,
+    query: &Query<'_>,
+    places: impl Places,
+    scratch: &mut ScoreScratch,
+) {
     let history = || query.context.history.iter().rev().take(FOLDED);
     // Two folds of one model in one pass: reading its rows is most of the work.
     let both = history().scan((1.0, 1.0), |(recent, long), entry| {
@@ -61,6 +86,7 @@ pub(super) fn ease(generators: &Generators, query: &Query<'_>, scratch: &mut Sco
         generators.ease.as_ref(),
         query,
         both,
+        places,
         scratch,
         columns,
     );
@@ -78,12 +104,18 @@ pub(super) fn ease(generators: &Generators, query: &Query<'_>, scratch: &mut Sco
         generators.ease_likes.as_ref(),
         query,
         likes,
+        places,
         scratch,
         columns,
     );
 }
 
-pub(super) fn next_item(generators: &Generators, query: &Query<'_>, scratch: &mut ScoreScratch) {
+pub(super) fn next_item(
+    generators: &Generators,
+    query: &Query<'_>,
+    places: impl Places,
+    scratch: &mut ScoreScratch,
+) {
     let mut past = std::mem::take(&mut scratch.past);
     next_item::weigh(query.context.history, &mut past);
     let weighed = past.iter().map(|&(item, weight)| (item, [weight]));
@@ -93,18 +125,20 @@ pub(super) fn next_item(generators: &Generators, query: &Query<'_>, scratch: &mu
         generators.next_item.as_ref(),
         query,
         weighed,
+        places,
         scratch,
         columns,
     );
     scratch.past = past;
 }
 
-/// Scores `past`, weighted live items, once per weight, and moves the scores to the live order.
+/// Scores `past`, weighted live items, once per weight, and moves the scores to their places.
 fn score<const N: usize>(
     core: &Core,
     model: Option<&ItemWeights>,
     query: &Query<'_>,
     past: impl Iterator<Item = (u32, [f32; N])>,
+    places: impl Places,
     scratch: &mut ScoreScratch,
     columns: [Column; N],
 ) {
@@ -117,7 +151,7 @@ fn score<const N: usize>(
         let out = &mut scratch.columns[column as usize];
         for (&item, scores) in core.items().iter().zip(scores) {
             let index = live.get(item as usize).copied().unwrap_or(UNKNOWN);
-            if let Some(out) = out.get_mut(index as usize) {
+            if let Some(out) = out.get_mut(places.place(index)) {
                 *out = scores[place];
             }
         }

@@ -3,7 +3,6 @@
 
 use super::facts::Facts;
 use super::{ALL, COLUMNS, Column, SCORES};
-use crate::kernels::moments;
 use crate::live::{HistoryEntry, ItemState};
 use crate::metrics::{rank_key, ranked_index};
 use crate::served::blend::NO_VARIANCE;
@@ -46,7 +45,7 @@ impl ListStats {
         for (mean, variance) in scratch.moments[..SCORES]
             .iter()
             .copied()
-            .chain([moments(&scratch.scores)])
+            .chain([scratch.score_moments()])
         {
             self.mean.push(mean);
             self.inverse_spread.push(if variance > NO_VARIANCE {
@@ -61,7 +60,7 @@ impl ListStats {
             self.keys.extend(
                 (0_u32..)
                     .zip(candidates)
-                    .map(|(place, &item)| rank_key(column[item as usize], place)),
+                    .map(|(place, &item)| rank_key(column[scratch.place(item)], place)),
             );
             self.keys.sort_unstable();
             ranks.clear();
@@ -82,7 +81,7 @@ impl ListStats {
         rank: usize,
         out: &mut [f32],
     ) {
-        let index = item as usize;
+        let index = scratch.place(item);
         let (scores, rest) = out.split_at_mut(SCORES);
         for (place, out) in scores.iter_mut().enumerate() {
             *out = (scratch.columns[place][index] - self.mean[place]) * self.inverse_spread[place];
