@@ -91,6 +91,7 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             workers: rayon::ThreadPoolBuilder::new()
                 .num_threads(WORKERS)
                 .thread_name(|n| format!("features-{n}"))
+                .start_handler(|_| marquee_runtime::priority::yield_to_others())
                 .build()
                 .map_err(Error::Workers)?,
         })

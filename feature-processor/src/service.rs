@@ -82,6 +82,8 @@ impl Service {
             Subscription::Group(self.config.group_id.clone())
         };
         let mut subscriber = SubscriberConfig::new(CLIENT_ID, subscription);
+        // Beside a recommender, lists go first: they do not wait for the fold.
+        subscriber.yields = true;
         subscriber.max_batch = self.config.max_batch_records;
         subscriber.max_batch_wait = Duration::from_millis(self.config.max_batch_wait_ms);
         let shares = self.config.copy_rows_every_ms > 0;

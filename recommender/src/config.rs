@@ -15,7 +15,7 @@ use crate::traffic::ExperimentConfig;
 pub struct Config {
     /// Address of the HTTP server, `host:port`; port 0 takes a free one.
     pub listen: String,
-    /// Folder of the request-log spool; created when absent, owned by one recommender at a time. No key of the configuration:
+    /// Folder of the request-log spool and of the view's snapshot; created when absent, owned by one recommender at a time. No key of the configuration:
     /// it follows from the state directory, like all folders.
     #[serde(skip)]
     pub state_dir: PathBuf,
@@ -45,6 +45,9 @@ pub struct Config {
     pub inline_movies: usize,
     /// History entries folded into the live state per write lock: bounds how long a reader waits for the writer.
     pub apply_slice: usize,
+    /// Pause between two snapshots of the view in the state directory, from which a restart resumes, s; 0: there are none,
+    /// and each start reads everything from the topics.
+    pub snapshot_every_s: u64,
     /// How long a ranking by popularity may be reused while new events come in.
     pub popular_ttl_ms: u64,
     /// The share of lists drawn at random, so that other policies can be judged by what they led to.
@@ -97,6 +100,7 @@ impl Default for Config {
             drain_timeout_ms: 2_000,
             inline_movies: 50_000,
             apply_slice: 32,
+            snapshot_every_s: 600,
             popular_ttl_ms: 100,
             explore: ExploreConfig::default(),
             deadlines: Deadlines::default(),

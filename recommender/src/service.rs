@@ -22,7 +22,7 @@ use crate::http::{App, AppState, router_with};
 use crate::logs::{LogQueue, Spool, SpoolConfig, Worker, WorkerConfig};
 use crate::shadow::{ShadowQueue, ShadowTasks};
 use crate::sink::BusSink;
-use crate::view::{Follow, View};
+use crate::view::{Follow, Snapshots, View};
 use crate::{Config, Error, champion, view};
 
 /// Topics that a recommender reads or writes.
@@ -248,6 +248,10 @@ impl Bound {
             bus: bus.clone(),
             clock: Arc::clone(&components.clock),
             alerts: state.alerts.clone(),
+            snapshots: (config.snapshot_every_s > 0).then(|| {
+                let every = Duration::from_secs(config.snapshot_every_s);
+                Arc::new(Snapshots::new(&config.state_dir, every))
+            }),
         };
         let models = FollowModels {
             champion,

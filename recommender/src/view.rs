@@ -16,6 +16,9 @@
 //! (event time, partition, user, position). Later entries are folded as they come. A restart therefore gives the
 //! state of a run in which nothing came late.
 //!
+//! # Restart
+//! Most of a first load is spared where a snapshot lies in the state directory, see `view/snapshot.rs`.
+//!
 //! # Erasure
 //! A tombstone removes the user's entries of that partition: history and seen set are those of the remaining ones at
 //! once. What the entries added to sums over all users is anonymous and stays until the next fold.
@@ -24,6 +27,7 @@ mod ahead;
 mod change;
 mod follow;
 mod movies;
+mod snapshot;
 mod users;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -38,6 +42,7 @@ pub use ahead::Ahead;
 pub use change::{Change, RecordError};
 pub(crate) use follow::{Follow, follow};
 pub use movies::{MovieRow, Movies};
+pub(crate) use snapshot::Snapshots;
 pub use users::{Entry, Part, UserRow, Users};
 
 /// Catalogue, histories and live state of one moment.

@@ -223,6 +223,10 @@ pub(crate) fn post(url: &str, body: impl AsRef<[u8]>) -> (u16, Value) {
     )
 }
 
+pub(crate) fn delete(url: &str) -> (u16, Value) {
+    answer(agent().delete(url).call())
+}
+
 /// Publishes a retrain event.
 pub(crate) fn ask_for_training(bus: &Bus, reason: &str) -> RetrainEvent {
     let event = marquee_trainer::manual_retrain_event(reason, &SystemClock);

@@ -16,5 +16,6 @@ mod kill;
 mod kill_mirror;
 mod kill_trainer;
 mod pipeline;
+mod resume;
 mod soak;
 mod webdriver;

@@ -11,6 +11,8 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
+
 use super::Entry;
 
 /// Ids of this many events are remembered per partition, to pass over repetitions as the processor does.
@@ -20,7 +22,7 @@ const KEPT_IDS: usize = 1 << 16;
 pub(super) const MAX_AHEAD: usize = 256;
 
 /// An event that the feature store has not published yet.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ahead {
     /// Its offset in the partition of `interactions`.
     pub offset: i64,

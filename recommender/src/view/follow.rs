@@ -11,7 +11,8 @@ use marquee_runtime::{Bus, BusError, Clock};
 use marquee_schemas::{FeatureKey, Severity, Topic};
 use tokio_util::sync::CancellationToken;
 
-use super::{Change, RecordError, View, ViewState};
+use super::snapshot::{Reach, Snapshot, Unfit};
+use super::{Change, RecordError, Snapshots, View, ViewState};
 use crate::Error;
 use crate::alerts::Alerts;
 use crate::champion::Champion;
@@ -30,6 +31,15 @@ pub(crate) struct Follow {
     pub(crate) bus: Bus,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) alerts: Alerts,
+    /// `None`: each start loads everything.
+    pub(crate) snapshots: Option<Arc<Snapshots>>,
+}
+
+/// How far the view has come in its topics.
+#[derive(Debug, Default)]
+struct Come {
+    positions: Positions,
+    reach: Reach,
 }
 
 /// The newest record of each key, so that a log that was not compacted yet costs one parse per key.
@@ -76,9 +86,10 @@ fn rank(record: &RawRecord) -> (Topic, Option<FeatureKey>, i32, i64) {
 
 /// Follows `movies` and `features` until `token` is cancelled.
 pub(crate) async fn follow(follow: Follow, token: CancellationToken) -> Result<(), Error> {
+    let mut resumes = true;
     while !token.is_cancelled() {
-        let positions = match first_load(&follow, &token).await {
-            Ok(Some(positions)) => Arc::new(Mutex::new(positions)),
+        let come = match first_load(&follow, &token, resumes).await {
+            Ok(Some(come)) => Arc::new(Mutex::new(come)),
             Ok(None) => return Ok(()),
             Err(Error::Bus(error)) if error.is_transient() => {
                 tracing::warn!(%error, "the broker is away, the view waits");
@@ -87,10 +98,12 @@ pub(crate) async fn follow(follow: Follow, token: CancellationToken) -> Result<(
             }
             Err(error) => return Err(error),
         };
+        // What makes a second load necessary speaks against the snapshot, too.
+        resumes = false;
         loop {
             let handler = Records {
                 follow: follow.clone(),
-                positions: Arc::clone(&positions),
+                come: Arc::clone(&come),
             };
             let config = SubscriberConfig::new("recommender-view", Subscription::All);
             match follow
@@ -99,7 +112,7 @@ pub(crate) async fn follow(follow: Follow, token: CancellationToken) -> Result<(
                 .run(handler, token.clone())
                 .await
             {
-                Ok(_) => return Ok(()),
+                Ok(handler) => return handler.finish().await,
                 Err(error) if error.is_transient() => {
                     tracing::warn!(%error, "the broker is away, the view stands still");
                     pause(&token).await;
@@ -128,13 +141,25 @@ async fn pause(token: &CancellationToken) {
 
 /// Reads everything the log holds now; `None` when cancelled. On a thread of its own, which a stop does not wait for:
 /// a broker that went away may hold it for a while.
-async fn first_load(follow: &Follow, token: &CancellationToken) -> Result<Option<Positions>, Error> {
+async fn first_load(
+    follow: &Follow,
+    token: &CancellationToken,
+    resumes: bool,
+) -> Result<Option<Come>, Error> {
     let name = "recommender-load";
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (work, stop) = (follow.clone(), token.clone());
     std::thread::Builder::new()
         .name(name.into())
-        .spawn(move || drop(sender.send(load(&work, &stop))))
+        .spawn(move || {
+            let resumed = if resumes { resume(&work, &stop) } else { Ok(None) };
+            let outcome = match resumed {
+                Ok(Some(come)) => Ok(come),
+                Ok(None) => load(&work, &stop),
+                Err(error) => Err(error),
+            };
+            drop(sender.send(outcome));
+        })
         .map_err(|error| Error::Thread {
             name: name.into(),
             detail: error.to_string(),
@@ -154,10 +179,112 @@ async fn first_load(follow: &Follow, token: &CancellationToken) -> Result<Option
 #[error("stopped")]
 struct Stopped;
 
-fn load(follow: &Follow, stop: &CancellationToken) -> Result<Positions, Error> {
+/// Takes up the snapshot, and reads what was added to the log since; `None` where there is none that fits.
+fn resume(follow: &Follow, stop: &CancellationToken) -> Result<Option<Come>, Error> {
+    let Some(snapshots) = &follow.snapshots else {
+        return Ok(None);
+    };
+    let started = std::time::Instant::now();
+    let outcome = Snapshot::read(snapshots.path(), follow.clock.now_ms())
+        .map_err(Resuming::Unfit)
+        .and_then(|snapshot| match snapshot {
+            Some(snapshot) => catch_up(follow, snapshot, stop).map(Some),
+            None => Ok(None),
+        });
+    let (mut state, come, records) = match outcome {
+        Ok(Some(resumed)) => resumed,
+        Ok(None) => return Ok(None),
+        Err(Resuming::Unfit(reason)) => {
+            tracing::warn!(path = %snapshots.path().display(), %reason, "the view's snapshot is passed over");
+            return Ok(None);
+        }
+        Err(Resuming::Failed(error)) => return Err(error),
+    };
+    let params = follow.champion.params();
+    let params = params.unwrap_or_else(|| state.live.params().clone());
+    if state.refold || &params != state.live.params() {
+        state.live = state.refolded(params)?;
+        state.refold = false;
+    }
+    tracing::info!(
+        records,
+        movies = state.movies.present(),
+        users = state.users.len(),
+        entries = state.live.interactions(),
+        duration_ms = started.elapsed().as_millis() as u64,
+        "view resumed from its snapshot"
+    );
+    follow.view.replace(state);
+    follow.champion.rebind(&follow.view);
+    Ok(Some(come))
+}
+
+/// Why a snapshot is not taken up.
+enum Resuming {
+    /// It will not do: load everything.
+    Unfit(Unfit),
+    /// Nor would that.
+    Failed(Error),
+}
+
+/// The state of a snapshot with everything that the log holds beyond it, and how many records that were.
+fn catch_up(
+    follow: &Follow,
+    snapshot: Snapshot,
+    stop: &CancellationToken,
+) -> Result<(ViewState, Come, u64), Resuming> {
+    let mut come = Come {
+        reach: snapshot.reach.clone(),
+        ..Come::default()
+    };
+    let mut state = snapshot.into_state().map_err(Resuming::Unfit)?;
+    let mut records = 0_u64;
+    for topic in View::TOPICS {
+        let from = come.reach.from(topic);
+        let mut unfit = None;
+        let reached = follow.bus.read_range(topic, &from, &BTreeMap::new(), |record| {
+            if stop.is_cancelled() {
+                return Err(Stopped);
+            }
+            match come.reach.admits(&record) {
+                Ok(false) => return Ok(()),
+                Ok(true) => {}
+                Err(reason) => {
+                    unfit = Some(reason);
+                    return Err(Stopped);
+                }
+            }
+            records += 1;
+            match Change::read(&record) {
+                Ok(Some(change)) => drop(state.apply(change)),
+                Ok(None) => {}
+                Err(error) => refuse(follow, &record, &error),
+            }
+            come.reach.note(&record);
+            Ok(())
+        });
+        let reached = match (unfit, reached) {
+            (Some(reason), _) => return Err(Resuming::Unfit(reason)),
+            (None, Ok(reached)) => reached,
+            (None, Err(BusError::Truncated { .. })) => return Err(Resuming::Unfit(Unfit::Log)),
+            (None, Err(error)) => return Err(Resuming::Failed(error.into())),
+        };
+        // A log that ends before what is in is another one.
+        if from
+            .iter()
+            .any(|(partition, newest)| reached.get(partition).is_none_or(|end| end <= newest))
+        {
+            return Err(Resuming::Unfit(Unfit::Log));
+        }
+        come.positions.insert(topic, reached);
+    }
+    Ok((state, come, records))
+}
+
+fn load(follow: &Follow, stop: &CancellationToken) -> Result<Come, Error> {
     let started = std::time::Instant::now();
     let mut newest = Newest::default();
-    let mut positions = Positions::new();
+    let mut come = Come::default();
     let mut records = 0_u64;
     for topic in View::TOPICS {
         let reached = follow
@@ -167,10 +294,11 @@ fn load(follow: &Follow, stop: &CancellationToken) -> Result<Positions, Error> {
                     return Err(Stopped);
                 }
                 records += 1;
+                come.reach.note(&record);
                 newest.take(record);
                 Ok(())
             })?;
-        positions.insert(topic, reached);
+        come.positions.insert(topic, reached);
     }
     let params = follow
         .champion
@@ -187,7 +315,7 @@ fn load(follow: &Follow, stop: &CancellationToken) -> Result<Positions, Error> {
     );
     follow.view.replace(state);
     follow.champion.rebind(&follow.view);
-    Ok(positions)
+    Ok(come)
 }
 
 fn refuse(follow: &Follow, record: &RawRecord, error: &RecordError) {
@@ -209,12 +337,26 @@ fn refuse(follow: &Follow, record: &RawRecord, error: &RecordError) {
 
 struct Records {
     follow: Follow,
-    positions: Arc<Mutex<Positions>>,
+    come: Arc<Mutex<Come>>,
 }
 
 impl Records {
-    fn positions(&self) -> std::sync::MutexGuard<'_, Positions> {
-        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn come(&self) -> std::sync::MutexGuard<'_, Come> {
+        self.come.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the last snapshot.
+    async fn finish(self) -> Result<(), Error> {
+        let last = tokio::task::spawn_blocking(move || {
+            if let Some(snapshots) = &self.follow.snapshots {
+                let now_ms = self.follow.clock.now_ms();
+                snapshots.finish(&self.follow.view, &self.come().reach, now_ms);
+            }
+        });
+        last.await.map_err(|error| Error::Thread {
+            name: "recommender-snapshot".into(),
+            detail: error.to_string(),
+        })
     }
 }
 
@@ -222,8 +364,8 @@ impl Handler for Records {
     type Error = ModelsError;
 
     fn assigned(&mut self, topic: Topic, partitions: &[i32]) -> Result<BTreeMap<i32, Start>, Self::Error> {
-        let positions = self.positions();
-        let known = positions.get(&topic);
+        let come = self.come();
+        let known = come.positions.get(&topic);
         Ok(partitions
             .iter()
             .map(|&partition| {
@@ -250,16 +392,17 @@ impl Handler for Records {
         if applied.movies_changed {
             follow.champion.rebind(&follow.view);
         }
-        let mut positions = self.positions();
+        let mut come = self.come();
         let mut newest_ms = None;
         for record in &batch {
-            positions
+            come.positions
                 .entry(record.topic)
                 .or_default()
                 .insert(record.partition, record.next_offset());
+            come.reach.note(record);
             newest_ms = newest_ms.max(Some(record.timestamp_ms).filter(|&time| time >= 0));
         }
-        drop(positions);
+        drop(come);
         follow.view.note_poll(now_ms, newest_ms);
         tracing::debug!(
             records = batch.len(),
@@ -274,6 +417,9 @@ impl Handler for Records {
         let now = self.follow.clock.now_ms();
         if self.follow.view.refold_if_due()? {
             tracing::info!("live state folded anew");
+        }
+        if let Some(snapshots) = &self.follow.snapshots {
+            snapshots.write_if_due(&self.follow.view, &self.come().reach, now);
         }
         // Called after each batch too: an idle subscriber alone has no lag.
         if now.saturating_sub(self.follow.view.progress.polled_at_ms()) >= 50 {

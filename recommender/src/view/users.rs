@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use marquee_models::live::Interaction;
 use marquee_schemas::{HISTORY_CHUNK_LEN, HistoryChunk, HistoryEntry, Kind, MovieId, UserFeatures, UserId};
 use marquee_trainer::signal;
+use serde::{Deserialize, Serialize};
 
 use super::ahead::{Ahead, MAX_AHEAD};
 
 /// One act in a history.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Dense movie index.
     pub item: u32,
@@ -50,7 +51,7 @@ impl Entry {
 
 /// What one partition of the changelog knows of a user. More than one partition knows a user only when producers
 /// disagree on the partitioner.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Part {
     /// The partition.
     pub partition: i32,
@@ -73,7 +74,7 @@ pub struct Part {
 }
 
 /// One user.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UserRow {
     /// The public id.
     pub id: UserId,
@@ -162,11 +163,15 @@ pub(super) struct Gone {
 
 /// All users. Indices are dense, append-only, and those of the live state; a user who returns after an erasure gets
 /// a new one.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Users {
+    /// Follows from the rows; see [`Users::index`].
+    #[serde(skip)]
     index: HashMap<UserId, u32>,
     rows: Vec<UserRow>,
+    #[serde(skip)]
     missing_entries: u64,
+    #[serde(skip)]
     taken_back: u64,
 }
 
@@ -205,6 +210,12 @@ impl Users {
     #[must_use]
     pub fn taken_back(&self) -> u64 {
         self.taken_back
+    }
+
+    /// Makes the way from public ids to rows anew: a row without parts is one whose user is gone.
+    pub(super) fn index(&mut self) {
+        let known = (0_u32..).zip(&self.rows).filter(|(_, row)| !row.parts.is_empty());
+        self.index = known.map(|(index, row)| (row.id, index)).collect();
     }
 
     fn part_mut(&mut self, id: UserId, partition: i32) -> (u32, &mut Part) {

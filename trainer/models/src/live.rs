@@ -168,8 +168,9 @@ pub enum Observed {
     Late,
 }
 
-/// The streaming state. See the [module](self) for its rules.
-#[derive(Debug, Clone, PartialEq)]
+/// The streaming state. See the [module](self) for its rules. What it is serialised to is for the same version of this
+/// library alone, and is not checked when read back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LiveState {
     params: LiveParams,
     users: Vec<UserState>,

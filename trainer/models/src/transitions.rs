@@ -53,7 +53,7 @@ impl Default for TransitionParams {
             window: 20,
             window_decay: 0.9,
             half_life_ms: 365 * 24 * 3_600_000,
-            row_limit: 1024,
+            row_limit: 512,
         }
     }
 }
@@ -98,7 +98,7 @@ impl TransitionParams {
 }
 
 /// The counts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transitions {
     params: TransitionParams,
     decay: ForwardDecay,

@@ -2,8 +2,10 @@
 //! Systems", ICDE 2009, §3): instead of ageing every sum at each event, weigh each event by its distance *after* a
 //! landmark, and divide once when reading. Sums become order-free, so a late event is simply added.
 
+use serde::{Deserialize, Serialize};
+
 /// One exponential decay of half-life `h`: an event at `t` is stored with weight `2^((t - landmark) / h)`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ForwardDecay {
     half_life_ms: f64,
     landmark_ms: Option<i64>,

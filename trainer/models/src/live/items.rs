@@ -1,5 +1,7 @@
 //! What is kept of items.
 
+use serde::{Deserialize, Serialize};
+
 use super::decay::EventWeight;
 use super::sums::Sums;
 use super::{HALF_LIVES, Interaction, POSITION_BUCKETS};
@@ -24,7 +26,7 @@ pub struct ItemStats {
 }
 
 /// What does not decay, of one item.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ItemState {
     pub(crate) count: u32,
     pub(crate) like_count: u32,
@@ -55,7 +57,7 @@ impl ItemState {
 }
 
 /// All items. Decayed sums lie one column per half-life: a request reads whole columns.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Items {
     states: Vec<ItemState>,
     likes: [Sums; HALF_LIVES],

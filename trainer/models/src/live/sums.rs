@@ -1,12 +1,14 @@
 //! One decayed number per item, and what is known of all of them together.
 
+use serde::{Deserialize, Serialize};
+
 use super::decay::EventWeight;
 
 /// Largest numbers whose items are known without looking at every item.
 const LEADERS: usize = 512;
 
 /// Decayed sums by item, in forward-decayed units (see [`super::decay`]).
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sums {
     values: Vec<f64>,
     total: f64,

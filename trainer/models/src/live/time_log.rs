@@ -1,12 +1,14 @@
 //! A bounded list of what happened, in order of event time.
 
+use serde::{Deserialize, Serialize};
+
 /// Anything that happened at a time.
 pub(super) trait Timed {
     fn time_ms(&self) -> i64;
 }
 
 /// The newest entries up to a limit, ascending in time; entries of equal time stay in order of arrival.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct TimeLog<T> {
     entries: Vec<T>,
     /// Leading entries that the limit has already dropped (removed in bulk, so that a drop costs O(1)).

@@ -1,9 +1,11 @@
 //! What is kept of one user.
 
+use serde::{Deserialize, Serialize};
+
 use super::time_log::{TimeLog, Timed};
 
 /// One act in a user's history.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct HistoryEntry {
     /// Dense item index.
     pub item: u32,
@@ -42,7 +44,7 @@ impl Timed for HistoryEntry {
 
 /// As much of a [`HistoryEntry`] as others look at, in a third of its memory: searches for people alike read the
 /// histories of a hundred others, and wait for little else.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Step {
     /// Seconds since the epoch; what lies before is its beginning.
     time_s: u32,
@@ -82,7 +84,7 @@ impl Timed for Step {
     }
 }
 
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct UserState {
     history: TimeLog<HistoryEntry>,
     /// The same, briefly. Of one second in order of arrival.

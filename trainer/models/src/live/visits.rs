@@ -1,9 +1,11 @@
 //! Who came to an item.
 
+use serde::{Deserialize, Serialize};
+
 use super::time_log::Timed;
 
 /// One user's act on an item, as the item remembers it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Visit {
     /// Dense user index.
     pub user: u32,

@@ -1,9 +1,11 @@
 //! The bounded list of partners of one item.
 
+use serde::{Deserialize, Serialize};
+
 use super::KERNELS;
 
 /// Partners ascending by item, so that a lookup is a binary search and a scan is one pass over two slices.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Row {
     partners: Vec<u32>,
     weights: Vec<[f32; KERNELS]>,

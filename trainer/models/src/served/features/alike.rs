@@ -6,6 +6,7 @@
 //! nearest in common speak for what they met around the common item.
 
 use super::Column;
+use crate::kernels::widest;
 use crate::live::Step;
 use crate::metrics::{rank_key, ranked_index};
 use crate::served::context::{Query, ScoreScratch};
@@ -31,6 +32,9 @@ const UNLIKED: f32 = 0.4;
 /// Half-life of a neighbour's word where only the news counts, milliseconds: one week.
 const FRESH_HALF_LIFE_MS: f32 = 7.0 * 24.0 * 3_600_000.0;
 
+/// Of what memory hands over at a time, 64 bytes.
+const STEPS_PER_LINE: usize = 64 / size_of::<Step>();
+
 /// Buffers of the search.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Neighbours {
@@ -40,6 +44,8 @@ pub(crate) struct Neighbours {
     met_ms: Vec<i64>,
     /// Users who have something in common.
     found: Vec<u32>,
+    /// For each of those who speak, the number of steps until they met the newest common item.
+    until_met: Vec<u32>,
     /// Sort keys of these: likeness, then index.
     keys: Vec<u64>,
 }
@@ -49,6 +55,27 @@ impl Neighbours {
     pub(super) fn search(&mut self, query: &Query<'_>) {
         self.find(query);
         self.choose();
+        // Reading their steps is waiting for memory. Touching them first, with nothing in between, lets the waits overlap.
+        let (found, met_ms) = (&self.found, &self.met_ms);
+        let touched = found.iter().fold(0, |all, &user| {
+            let lines = query.live.steps(user).iter().step_by(STEPS_PER_LINE);
+            lines.fold(all, |all, step| all ^ step.time_s())
+        });
+        std::hint::black_box(touched);
+        // For the same reason they are counted: a binary search would wait at each of its jumps.
+        self.until_met.clear();
+        self.until_met.extend(found.iter().map(|&user| {
+            let (steps, met_s) = (query.live.steps(user), Step::second(met_ms[user as usize]));
+            widest(
+                #[inline(always)]
+                || {
+                    steps
+                        .iter()
+                        .map(|step| u32::from(step.time_s() <= met_s))
+                        .sum::<u32>()
+                },
+            )
+        }));
     }
 
     /// The items they speak for, some of them repeatedly.
@@ -60,14 +87,9 @@ impl Neighbours {
     /// ever.
     #[inline(always)]
     fn speak(&self, query: &Query<'_>, mut say: impl FnMut(Step, [f32; 2], [f32; 4])) {
-        for &user in &self.found {
+        for (&user, &until_met) in self.found.iter().zip(&self.until_met) {
             let (sum, met_ms) = (self.likeness[user as usize], self.met_ms[user as usize]);
-            let steps = query.live.steps(user);
-            let met_s = Step::second(met_ms);
-            // Most of them are read below anyhow: counting them waits for memory once, a binary search at each of its
-            // jumps.
-            let until_met: u32 = steps.iter().map(|step| u32::from(step.time_s() <= met_s)).sum();
-            let (before, after) = steps.split_at(until_met as usize);
+            let (before, after) = query.live.steps(user).split_at(until_met as usize);
             let age = (query.now_ms - met_ms).max(0) as f32 / FRESH_HALF_LIFE_MS;
             let freshness = (-age).exp2();
             let words = [sum * UNLIKED, sum];
