@@ -92,6 +92,8 @@ impl Ground {
         Ok(marquee_broker::start(BrokerConfig {
             listen: self.config.broker.listen,
             database: self.state.broker_database(),
+            // Beside a recommender, lists go first.
+            on_thread_start: marquee_runtime::priority::yield_to_others,
         })
         .await?)
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use marquee_runtime::Clock;
 use marquee_runtime::bus::{Handler, RawRecord, Start};
+use marquee_runtime::priority::Priority;
 use marquee_schemas::{Limits, MovieId, Topic};
 
 use crate::takeover::restore;
@@ -91,7 +92,7 @@ impl<C: Catalogue, S: Sink> Processor<C, S> {
             workers: rayon::ThreadPoolBuilder::new()
                 .num_threads(WORKERS)
                 .thread_name(|n| format!("features-{n}"))
-                .start_handler(|_| marquee_runtime::priority::yield_to_others())
+                .start_handler(|_| Priority::Low.take())
                 .build()
                 .map_err(Error::Workers)?,
         })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use marquee_runtime::bus::{SubscriberConfig, Subscription};
+use marquee_runtime::priority::Priority;
 use marquee_runtime::{Bus, BusError, Clock};
 use marquee_schemas::Topic;
 use tokio::net::TcpListener;
@@ -83,7 +84,7 @@ impl Service {
         };
         let mut subscriber = SubscriberConfig::new(CLIENT_ID, subscription);
         // Beside a recommender, lists go first: they do not wait for the fold.
-        subscriber.yields = true;
+        subscriber.priority = Priority::Low;
         subscriber.max_batch = self.config.max_batch_records;
         subscriber.max_batch_wait = Duration::from_millis(self.config.max_batch_wait_ms);
         let shares = self.config.copy_rows_every_ms > 0;

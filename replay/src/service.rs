@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use marquee_runtime::bus::{Outgoing, SubscriberConfig, Subscription};
+use marquee_runtime::priority::Priority;
 use marquee_runtime::{Bus, BusError, Clock};
 use marquee_schemas::Topic;
 use tokio::net::TcpListener;
@@ -190,7 +191,7 @@ impl Service {
         let config = SubscriberConfig {
             idle_every: Duration::from_millis(100),
             gather: GATHER,
-            yields: true,
+            priority: Priority::Lowest,
             ..SubscriberConfig::new("marquee-replay", Subscription::All)
         };
         let outcome = self

@@ -80,6 +80,7 @@ impl EmbeddedServer {
         let config = BrokerConfig {
             listen: self.address,
             database: self.database.clone(),
+            on_thread_start: || {},
         };
         let token = CancellationToken::new();
         let (told, tell) = std::sync::mpsc::channel();

@@ -61,6 +61,7 @@ async fn begin(config: BrokerConfig) -> Result<EmbeddedBroker, BrokerError> {
     let stop = CancellationToken::new();
     let (ready, opened) = oneshot::channel();
     let (ended, end) = oneshot::channel();
+    let on_thread_start = config.on_thread_start;
     let stopped = stop.clone();
     std::thread::Builder::new()
         .name("marquee-broker".into())
@@ -68,6 +69,7 @@ async fn begin(config: BrokerConfig) -> Result<EmbeddedBroker, BrokerError> {
             let outcome = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(THREADS)
                 .thread_name("marquee-broker")
+                .on_thread_start(on_thread_start)
                 .enable_all()
                 .build()
                 .map_err(|error| BrokerError::Ended(format!("its runtime: {error}")))

@@ -21,6 +21,8 @@ pub struct BrokerConfig {
     /// The SQLite file, with the logs of the topics in a folder of the same name ending in `.log`; its folder must
     /// exist.
     pub database: PathBuf,
+    /// Called on each of its threads, first.
+    pub on_thread_start: fn(),
 }
 
 /// Why the broker cannot run.

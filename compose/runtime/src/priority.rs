@@ -2,18 +2,39 @@
 
 use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
 
-/// A quarter of the way from the lowest priority to the highest: on Linux niceness 9, an eighth of the weight of a
-/// thread that serves. The lowest of all would let a busy machine put a training off for ever.
-const YIELDING: u8 = 25;
+/// How a thread stands back behind those that serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Priority {
+    /// It does not.
+    #[default]
+    Usual,
+    /// A quarter of the way from the lowest priority to the highest: on Linux niceness 9, an eighth of the weight of a
+    /// thread that serves. For what may be late and must go on, even while a machine stays busy.
+    Low,
+    /// The lowest of all: on Linux niceness 19, a seventieth of the weight. For what can be made up for in a quiet hour.
+    Lowest,
+}
 
-/// Lowers the calling thread's scheduling priority. Where the system refuses, the thread goes on as it was.
-pub fn yield_to_others() {
-    let lowered = ThreadPriorityValue::try_from(YIELDING)
-        .map(ThreadPriority::Crossplatform)
-        .map(set_current_thread_priority);
-    if !matches!(lowered, Ok(Ok(()))) {
-        tracing::warn!(outcome = ?lowered, "a thread in the background keeps the usual priority");
+impl Priority {
+    /// Gives it to the calling thread. Where the system refuses, the thread goes on as it was.
+    pub fn take(self) {
+        let value = match self {
+            Self::Usual => return,
+            Self::Low => 25,
+            Self::Lowest => 0,
+        };
+        let lowered = ThreadPriorityValue::try_from(value)
+            .map(ThreadPriority::Crossplatform)
+            .map(set_current_thread_priority);
+        if !matches!(lowered, Ok(Ok(()))) {
+            tracing::warn!(outcome = ?lowered, "a thread in the background keeps the usual priority");
+        }
     }
+}
+
+/// Lowers the calling thread's scheduling priority to [`Priority::Low`].
+pub fn yield_to_others() {
+    Priority::Low.take();
 }
 
 #[cfg(test)]
@@ -31,11 +52,17 @@ mod tests {
     #[test]
     fn only_the_calling_thread_yields() {
         let before = niceness();
-        let inside = std::thread::spawn(|| {
-            yield_to_others();
-            niceness()
-        });
-        assert!(inside.join().unwrap() >= before.max(9));
+        for (priority, expected) in [
+            (Priority::Usual, before),
+            (Priority::Low, 9),
+            (Priority::Lowest, 19),
+        ] {
+            let inside = std::thread::spawn(move || {
+                priority.take();
+                niceness()
+            });
+            assert!(inside.join().unwrap() >= before.max(expected));
+        }
         assert_eq!(niceness(), before);
     }
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use self::hints::CommitHints;
 use self::rebalance::{Context, Shared};
 use super::{Bus, BusError};
+use crate::priority::Priority;
 
 /// A batch also ends at this many bytes of keys and values, however few records they are.
 const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
@@ -126,8 +127,8 @@ pub struct SubscriberConfig {
     /// How long the broker may gather records (up to a mebibyte) before it hands over the first one: fewer, larger
     /// answers, for who need not be the first to know. Zero: it does not wait.
     pub gather: Duration,
-    /// Whether the reading thread lets all others go first, see [`crate::priority`].
-    pub yields: bool,
+    /// Of the reading thread and the client's own.
+    pub priority: Priority,
     /// How long to wait for a first record before [`Handler::tick`].
     pub idle_every: Duration,
 }
@@ -142,7 +143,7 @@ impl SubscriberConfig {
             max_batch: 5_000,
             max_batch_wait: Duration::ZERO,
             gather: Duration::ZERO,
-            yields: false,
+            priority: Priority::Usual,
             idle_every: Duration::from_millis(50),
         }
     }
@@ -194,10 +195,8 @@ impl Subscriber {
     }
 
     fn run_blocking<H: Handler>(self, handler: H, token: &CancellationToken) -> Result<H, BusError> {
-        if self.config.yields {
-            // The client's own threads, started from here, inherit it.
-            crate::priority::yield_to_others();
-        }
+        // The client's own threads, started from here, inherit it.
+        self.config.priority.take();
         let shared = Arc::new(Shared::new(handler, &self.topics, token));
         self.poll_until_cancelled(&shared, token)?;
         Arc::into_inner(shared)

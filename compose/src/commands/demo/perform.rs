@@ -44,6 +44,7 @@ where
     let broker = marquee_broker::start(BrokerConfig {
         listen: config.broker.listen,
         database: state.broker_database(),
+        on_thread_start: || {},
     })
     .await?;
     let bus = Bus::new(BusConfig {
