@@ -38,7 +38,7 @@ use generators::Generators;
 
 /// Items from which on a list looks at a pool of them only: about where that becomes the faster way (`cargo bench --bench
 /// serving -- --parts growth`).
-pub const POOLED_FROM: usize = 1 << 15;
+pub const POOLED_FROM: usize = 1 << 14;
 
 /// Unchecked settings of a [`ServedModel`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ const MATCH_DECAY: f32 = 0.9;
 /// Weight of a match on which opinions differ.
 const DISAGREEMENT: f32 = 0.5;
 /// Neighbours that speak.
-const NEIGHBOURS: usize = 60;
+const NEIGHBOURS: usize = 100;
 /// Entries around the common item that are looked at, on each side; what lies further away said nothing more.
 const REACH: usize = 60;
 /// Weight lost per entry after the common item: what comes next.
