@@ -89,8 +89,13 @@ struct Up {
 
 impl Drop for Up {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.child.kill());
+        // As a person would end it, so that a state that is kept is one to resume from. It may have ended by itself.
+        let interrupt = Command::new("kill")
+            .args(["-INT", &self.child.id().to_string()])
+            .status();
+        if !interrupt.is_ok_and(|status| status.success()) {
+            drop(self.child.kill());
+        }
         drop(self.child.wait());
     }
 }
