@@ -111,7 +111,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Copies what is needed of `state`: a few hundred MiB at a million interactions, some tenths of a second.
+    /// Copies what is needed of `state`; the view stands still meanwhile, its readers do not.
     pub(super) fn of(state: &ViewState, reach: &Reach, now_ms: i64) -> Self {
         let text = |movie: &Movie| serde_json::to_string(movie).ok();
         Self {
