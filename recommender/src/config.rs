@@ -15,8 +15,8 @@ use crate::traffic::ExperimentConfig;
 pub struct Config {
     /// Address of the HTTP server, `host:port`; port 0 takes a free one.
     pub listen: String,
-    /// Folder of the request-log spool and of the view's snapshot; created when absent, owned by one recommender at a time. No key of the configuration:
-    /// it follows from the state directory, like all folders.
+    /// Folder of the request-log spool and of the view's snapshot; created when absent, owned by one recommender at a
+    /// time. No key of the configuration: it follows from the state directory, like all folders.
     #[serde(skip)]
     pub state_dir: PathBuf,
     /// Folder of the model registry, for bundles whose own path is not reachable from this process.

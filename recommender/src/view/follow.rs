@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use marquee_models::Error as ModelsError;
 use marquee_models::live::LiveParams;
@@ -184,7 +184,7 @@ fn resume(follow: &Follow, stop: &CancellationToken) -> Result<Option<Come>, Err
     let Some(snapshots) = &follow.snapshots else {
         return Ok(None);
     };
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let outcome = Snapshot::read(snapshots.path(), follow.clock.now_ms())
         .map_err(Resuming::Unfit)
         .and_then(|snapshot| match snapshot {
@@ -206,16 +206,7 @@ fn resume(follow: &Follow, stop: &CancellationToken) -> Result<Option<Come>, Err
         state.live = state.refolded(params)?;
         state.refold = false;
     }
-    tracing::info!(
-        records,
-        movies = state.movies.present(),
-        users = state.users.len(),
-        entries = state.live.interactions(),
-        duration_ms = started.elapsed().as_millis() as u64,
-        "view resumed from its snapshot"
-    );
-    follow.view.replace(state);
-    follow.champion.rebind(&follow.view);
+    install(follow, state, "resumed from its snapshot", records, started);
     Ok(Some(come))
 }
 
@@ -282,7 +273,7 @@ fn catch_up(
 }
 
 fn load(follow: &Follow, stop: &CancellationToken) -> Result<Come, Error> {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let mut newest = Newest::default();
     let mut come = Come::default();
     let mut records = 0_u64;
@@ -305,17 +296,22 @@ fn load(follow: &Follow, stop: &CancellationToken) -> Result<Come, Error> {
         .params()
         .unwrap_or_else(|| follow.view.read().live.params().clone());
     let state = newest.fold(params, |record, error| refuse(follow, record, &error))?;
+    install(follow, state, "loaded", records, started);
+    Ok(come)
+}
+
+/// Shows what was made of so many records to the readers, and says how long that took.
+fn install(follow: &Follow, state: ViewState, how: &str, records: u64, started: Instant) {
     tracing::info!(
         records,
         movies = state.movies.present(),
         users = state.users.len(),
         entries = state.live.interactions(),
         duration_ms = started.elapsed().as_millis() as u64,
-        "view loaded"
+        "view {how}"
     );
     follow.view.replace(state);
     follow.champion.rebind(&follow.view);
-    Ok(come)
 }
 
 fn refuse(follow: &Follow, record: &RawRecord, error: &RecordError) {
@@ -383,7 +379,7 @@ impl Handler for Records {
     }
 
     fn handle(&mut self, batch: Vec<RawRecord>) -> Result<(), Self::Error> {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let follow = &self.follow;
         let now_ms = follow.clock.now_ms();
         let applied = follow.view.apply(&batch, now_ms, |record, error| {
