@@ -78,9 +78,10 @@ pub(crate) async fn start(
             let token = supervisor.token(Stage::Pipeline);
             let mut service = marquee_replay::Service::new(config.replay.clone(), bus.clone(), clock);
             addresses.sql = service.bind().await?;
-            supervisor.spawn("replay", Stage::Pipeline, async move {
+            // SQL computes inside its futures.
+            supervisor.spawn_aside("replay", Stage::Pipeline, async move {
                 service.run(token).await.map_err(ServiceError::from)
-            });
+            })?;
         }
         ServiceName::Recommender => {
             let token = supervisor.token(Stage::Edge);

@@ -1,6 +1,7 @@
 //! What every service stands on: the bus (typed publisher, checkpointed subscriber, bounded range reader), the
 //! clock, configuration, thread priorities, telemetry and supervision. It knows no service and no domain rule.
 
+pub mod aside;
 pub mod bus;
 pub mod clock;
 pub mod config;

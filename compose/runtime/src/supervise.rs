@@ -8,9 +8,12 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+
+use crate::aside::Aside;
+use crate::priority::Priority;
 
 /// What a service's `run` may fail with.
 pub type ServiceError = Box<dyn std::error::Error + Send + Sync>;
@@ -73,6 +76,8 @@ struct Entry {
 #[derive(Debug)]
 pub struct Supervisor {
     tasks: JoinSet<Result<(), ServiceError>>,
+    /// Made for the first service that runs aside.
+    aside: Option<Aside>,
     running: Vec<Entry>,
     tokens: [CancellationToken; 3],
     stopping: CancellationToken,
@@ -85,6 +90,7 @@ impl Supervisor {
     pub fn new(grace: Duration) -> Self {
         Self {
             tasks: JoinSet::new(),
+            aside: None,
             running: Vec::new(),
             tokens: Default::default(),
             stopping: CancellationToken::new(),
@@ -103,7 +109,25 @@ impl Supervisor {
     where
         F: Future<Output = Result<(), ServiceError>> + Send + 'static,
     {
-        self.add(name.into(), stage, false, service);
+        let task = self.tasks.spawn(service);
+        self.add(name.into(), stage, false, &task);
+    }
+
+    /// As [`Supervisor::spawn`], on threads of their own that stand back behind the others ([`Aside`]).
+    ///
+    /// # Errors
+    /// The threads cannot be started.
+    pub fn spawn_aside<F>(&mut self, name: impl Into<String>, stage: Stage, service: F) -> std::io::Result<()>
+    where
+        F: Future<Output = Result<(), ServiceError>> + Send + 'static,
+    {
+        let aside = match &mut self.aside {
+            Some(aside) => aside,
+            empty => empty.insert(Aside::new(Priority::Low)?),
+        };
+        let task = self.tasks.spawn_on(service, aside.handle());
+        self.add(name.into(), stage, false, &task);
+        Ok(())
     }
 
     /// Runs a job that may end well by itself.
@@ -111,16 +135,13 @@ impl Supervisor {
     where
         F: Future<Output = Result<(), ServiceError>> + Send + 'static,
     {
-        self.add(name.into(), stage, true, job);
+        let task = self.tasks.spawn(job);
+        self.add(name.into(), stage, true, &task);
     }
 
-    fn add<F>(&mut self, name: String, stage: Stage, may_end: bool, future: F)
-    where
-        F: Future<Output = Result<(), ServiceError>> + Send + 'static,
-    {
-        let id = self.tasks.spawn(future).id();
+    fn add(&mut self, name: String, stage: Stage, may_end: bool, task: &AbortHandle) {
         self.running.push(Entry {
-            id,
+            id: task.id(),
             name,
             stage,
             may_end,
@@ -334,6 +355,23 @@ mod tests {
         let mut supervisor = Supervisor::new(Duration::from_secs(5));
         supervisor.spawn_job("load", Stage::Edge, async { Ok(()) });
         supervisor.run(std::future::pending()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_service_aside_keeps_no_thread_of_the_others_and_ends_like_them() {
+        let mut supervisor = Supervisor::new(Duration::from_secs(5));
+        let (own, log) = (std::thread::current().id(), Arc::new(Mutex::new(Vec::new())));
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let (token, ended) = (supervisor.token(Stage::Pipeline), Arc::clone(&log));
+        supervisor
+            .spawn_aside("sql", Stage::Pipeline, async move {
+                sender.send(std::thread::current().id()).unwrap();
+                service("sql", token, ended).await
+            })
+            .unwrap();
+        assert_ne!(receiver.await.unwrap(), own);
+        supervisor.run(async {}).await.unwrap();
+        assert_eq!(*log.lock().unwrap(), ["sql"]);
     }
 
     #[tokio::test]
