@@ -140,7 +140,7 @@ impl AppState {
         long: bool,
         work: impl FnOnce(&App) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let short = !long && self.engine.view().read().movies.len() <= self.config.inline_movies;
+        let short = !long && self.engine.view().progress.movies() <= self.config.inline_movies;
         let queue = if short { &self.queue } else { &self.queue_aside };
         let place = queue.place().await.map_err(|Overloaded| {
             self.metrics.shed();

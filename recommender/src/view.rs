@@ -3,8 +3,9 @@
 //! # Concurrency
 //! One `RwLock` guards the whole [`ViewState`], so that a request sees catalogue and histories of one moment. There is
 //! one writer (the subscriber's thread). It holds the lock for a bounded slice of work, `apply_slice` history entries
-//! of some microseconds each, so that readers wait less than a millisecond; the standard library's lock lets a
-//! waiting writer pass ahead of new readers, and a reader holds it for one scoring pass, so neither side starves.
+//! of some microseconds each, so that readers wait less than a millisecond. The standard library's lock lets a
+//! waiting writer pass ahead of new readers, so neither side starves; as that makes everybody wait for the slowest
+//! reader, the writer first looks for a moment in which nobody reads.
 //! Whatever takes longer (the first fold, a refold) is done aside and swapped in. Guards are never held across an
 //! `.await`.
 //!
@@ -30,8 +31,9 @@ mod movies;
 mod snapshot;
 mod users;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 use marquee_models::Error as ModelsError;
 use marquee_models::live::{LiveParams, LiveState};
@@ -44,6 +46,10 @@ pub(crate) use follow::{Follow, follow};
 pub use movies::{MovieRow, Movies};
 pub(crate) use snapshot::Snapshots;
 pub use users::{Entry, Part, UserRow, Users};
+
+/// For how long the writer looks for a moment without readers, and how often. A list takes a fraction of a millisecond.
+const WRITER_PATIENCE: Duration = Duration::from_millis(4);
+const WRITER_PAUSE: Duration = Duration::from_micros(50);
 
 /// Catalogue, histories and live state of one moment.
 #[derive(Debug)]
@@ -210,6 +216,7 @@ struct Stored {
 #[derive(Debug, Default)]
 pub struct Progress {
     loaded: AtomicBool,
+    movies: AtomicUsize,
     applied_records: AtomicU64,
     applied_entries: AtomicU64,
     refused_records: AtomicU64,
@@ -222,6 +229,12 @@ impl Progress {
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
+    }
+
+    /// Movies ever seen in the catalogue, withdrawn ones among them; needs no lock of the view.
+    #[must_use]
+    pub fn movies(&self) -> usize {
+        self.movies.load(Ordering::Relaxed)
     }
 
     /// Records applied since the start.
@@ -284,12 +297,24 @@ impl View {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The lock for writing. While somebody waits for it, it lets no further reader in, so that one list that lost its
+    /// core would keep all others waiting; therefore it is asked for until nobody reads, and waited for only after a
+    /// while without such a moment.
     fn write(&self) -> RwLockWriteGuard<'_, ViewState> {
+        let patience = Instant::now() + WRITER_PATIENCE;
+        while Instant::now() < patience {
+            match self.state.try_write() {
+                Ok(state) => return state,
+                Err(TryLockError::Poisoned(error)) => return error.into_inner(),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(WRITER_PAUSE),
+            }
+        }
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces everything by a fold of the whole log, and counts as loaded from then on.
     pub fn replace(&self, state: ViewState) {
+        self.progress.movies.store(state.movies.len(), Ordering::Relaxed);
         let old = std::mem::replace(&mut *self.write(), state);
         self.progress.loaded.store(true, Ordering::Release);
         // Outside the lock: freeing a large state takes its time.
@@ -342,6 +367,7 @@ impl View {
                 total.entries += done.entries;
                 total.movies_changed |= done.movies_changed;
             }
+            self.progress.movies.store(state.movies.len(), Ordering::Relaxed);
             drop(state);
             if changes.peek().is_some() {
                 std::thread::yield_now();
