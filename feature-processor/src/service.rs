@@ -75,7 +75,7 @@ impl Service {
             self.bind().await?;
         }
         let listener = self.listener.take();
-        let sink = BusSink::new(self.bus.publisher(CLIENT_ID)?, token.clone());
+        let sink = BusSink::new(self.bus.publisher_at(CLIENT_ID, Priority::Low)?, token.clone());
         let catalogue = TopicCatalogue::new(self.bus.clone(), token.clone());
         let subscription = if self.config.all_partitions {
             Subscription::All

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::ListenerExt as _;
 use marquee_models::live::LiveParams;
+use marquee_runtime::priority::Priority;
 use marquee_runtime::{Bus, Clock};
 use marquee_schemas::{ModelVersion, RequestLog, Topic};
 use tokio::net::TcpListener;
@@ -363,7 +364,8 @@ impl RunningWorker {
     }
 }
 
-/// The worker writes to disk, so it has a thread of its own beside the server's.
+/// The worker writes to disk, so it has a thread of its own beside the server's, and stands back behind it: a log may be
+/// late, the list it tells of may not.
 fn start_worker(
     config: &Config,
     bus: &Bus,
@@ -381,7 +383,7 @@ fn start_worker(
     .map_err(|source| Error::Spool { path: dir, source })?;
     let worker = Worker::new(
         logs,
-        BusSink(bus.publisher("recommender-logs")?),
+        BusSink(bus.publisher_at("recommender-logs", Priority::Low)?),
         spool,
         WorkerConfig {
             batch: config.log_batch_len,
@@ -399,6 +401,7 @@ fn start_worker(
     std::thread::Builder::new()
         .name(name.into())
         .spawn(move || {
+            Priority::Low.take();
             let spooled = runtime.block_on(worker.run(token));
             // Nobody waits only when the whole service was dropped.
             sender.send(spooled).ok();

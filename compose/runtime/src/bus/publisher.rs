@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::util::Timeout;
 
 use super::{Bus, BusError};
+use crate::priority::Priority;
 
 /// How long one wait for acknowledgements lasts, and with it the longest that a dropped publisher's thread lives on.
 /// The client spins through the last millisecond of each wait: with its own threads, which wait for a tenth of a second,
@@ -136,22 +137,39 @@ impl Bus {
     /// # Errors
     /// [`BusError::Fatal`] for options that librdkafka refuses, or when its thread cannot be started.
     pub fn publisher(&self, client_id: &str) -> Result<Publisher, BusError> {
-        let producer: BaseProducer<Acknowledge> = self
-            .config()
-            .producer(client_id)
-            .create_with_context(Acknowledge)
-            .map_err(|e| BusError::from_kafka("creating a publisher", e))?;
-        let producer = Arc::new(producer);
+        self.publisher_at(client_id, Priority::Usual)
+    }
+
+    /// As [`Bus::publisher`], with threads of this priority, the client's own among them.
+    ///
+    /// # Errors
+    /// As [`Bus::publisher`].
+    pub fn publisher_at(&self, client_id: &str, priority: Priority) -> Result<Publisher, BusError> {
+        let config = self.config().producer(client_id);
         let stop = Arc::new(AtomicBool::new(false));
-        let (polled, stopped) = (Arc::clone(&producer), Arc::clone(&stop));
+        let stopped = Arc::clone(&stop);
+        let (sender, made) = std::sync::mpsc::sync_channel(1);
+        let failed = |detail: String| BusError::Fatal(format!("starting a publisher's thread: {detail}"));
         std::thread::Builder::new()
             .name("publisher".into())
             .spawn(move || {
-                while !stopped.load(Ordering::Relaxed) {
-                    polled.poll(POLL);
+                // The client's own threads, started from here, inherit it.
+                priority.take();
+                let producer: Arc<BaseProducer<Acknowledge>> = match config.create_with_context(Acknowledge) {
+                    Ok(producer) => Arc::new(producer),
+                    Err(error) => return drop(sender.send(Err(error))),
+                };
+                if sender.send(Ok(Arc::clone(&producer))).is_ok() {
+                    while !stopped.load(Ordering::Relaxed) {
+                        producer.poll(POLL);
+                    }
                 }
             })
-            .map_err(|e| BusError::Fatal(format!("starting a publisher's thread: {e}")))?;
+            .map_err(|error| failed(error.to_string()))?;
+        let producer = made
+            .recv()
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| BusError::from_kafka("creating a publisher", error))?;
         Ok(Publisher(Arc::new(Polled { producer, stop })))
     }
 }
