@@ -26,7 +26,7 @@ use events::EventShard;
 
 use crate::config::{CompactionConfig, FlushConfig, RetentionConfig};
 use crate::error::Error;
-use crate::lake::{Gap, Lake};
+use crate::lake::{Gap, Lake, Shard};
 use crate::rows::Poison;
 use crate::table::Table;
 
@@ -128,10 +128,22 @@ impl Context {
         self.dead_letters.publish(letters).map_err(Error::from)
     }
 
-    /// Whether a buffer that got its first record at `since_ms` has waited long enough.
-    fn is_due(&self, since_ms: Option<i64>) -> bool {
-        since_ms.is_some_and(|since| self.clock.now_ms().saturating_sub(since) >= self.flush.max_age_ms)
+    /// Whether a buffer of `shard` that got its first record at `since_ms` has waited long enough.
+    fn is_due(&self, shard: &Shard, since_ms: Option<i64>) -> bool {
+        let patience = patience_ms(self.flush.max_age_ms, shard.table(), shard.partition());
+        since_ms.is_some_and(|since| self.clock.now_ms().saturating_sub(since) >= patience)
     }
+}
+
+/// How long a shard gathers rows: between half of the longest time and all of it, each shard for a time of its own. Their
+/// records begin to come at one moment; with one patience all of them would be written at one moment, too, and the
+/// machine be busy by fits and starts.
+fn patience_ms(max_age_ms: i64, table: Table, partition: i32) -> i64 {
+    // Multiples of the golden ratio are spread evenly, however many there are (Weyl's equidistribution).
+    const GOLDEN: f64 = 0.618_033_988_749_895;
+    let nth = f64::from(partition) * Table::ALL.len() as f64 + f64::from(table as u8);
+    let part = 0.5 + 0.5 * (nth * GOLDEN).fract();
+    ((max_age_ms as f64 * part).ceil() as i64).clamp(1, max_age_ms)
 }
 
 /// Writes topics into the lake; drive it with [`marquee_runtime::bus::Subscription::All`].

@@ -89,7 +89,7 @@ impl EventShard {
     }
 
     pub(super) fn flush_if_due(&mut self, context: &Context) -> Result<(), Error> {
-        if context.is_due(self.since_ms) {
+        if context.is_due(&self.shard, self.since_ms) {
             self.flush(context)?;
         }
         self.expire_if_due(context)

@@ -332,6 +332,21 @@ fn a_buffer_is_committed_by_age_even_when_nothing_follows() {
 }
 
 #[test]
+fn shards_that_began_together_come_due_one_after_the_other_and_none_too_late() {
+    const MAX_AGE_MS: i64 = 10_000;
+    let mut due: Vec<i64> = [Table::RequestLogs, Table::Interactions]
+        .into_iter()
+        .flat_map(|table| (0..6).map(move |partition| patience_ms(MAX_AGE_MS, table, partition)))
+        .collect();
+    due.sort_unstable();
+    assert!(due[0] >= MAX_AGE_MS / 2 && due[11] <= MAX_AGE_MS, "{due:?}");
+    // Twelve in five seconds: evenly they would be 417 ms apart.
+    let closest = due.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap();
+    assert!(closest >= 100, "{due:?}");
+    assert_eq!(patience_ms(1, Table::Movies, 3), 1);
+}
+
+#[test]
 fn records_delivered_again_are_counted_and_passed_over() {
     let world = World::new(1_000, 16, 0);
     let mut sink = world.sink(FaultyDisk::immortal()).unwrap();
