@@ -33,8 +33,8 @@ use crate::{BrokerConfig, BrokerError, EmbeddedBroker};
 /// After a killed process the file's lock may outlive it by a moment.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(100);
-/// How often old records are removed, first this long after the start; nothing is kept for less than days.
-const MAINTENANCE: Duration = Duration::from_secs(60 * 60);
+/// How often records that need not be kept are looked for, first this long after the start.
+const MAINTENANCE: Duration = Duration::from_secs(10 * 60);
 /// How much of what it was told a power cut may take from the log.
 const SYNC: Duration = Duration::from_secs(1);
 const CLUSTER: &str = "marquee";

@@ -3,7 +3,11 @@
 //!
 //! Only the last segment is written. A killed process leaves at most a torn batch at its end, which opening cuts off;
 //! earlier segments were synced before the next one began. [`PartitionLog::sync`] bounds what a power cut may cost.
+//!
+//! Segments of a compacted topic are rewritten without the records that newer ones of their key replace
+//! ([`compaction`]).
 
+mod compaction;
 mod producers;
 mod segment;
 #[cfg(test)]
@@ -20,10 +24,10 @@ use tansu_sans_io::ErrorCode;
 use tansu_sans_io::record::deflated::Batch;
 
 use self::producers::{Order, Producers};
-use self::segment::{Header, MAGIC, Segment};
+use self::segment::{Header, MAGIC, Name, Segment};
 
 /// Where a segment ends and the next begins.
-const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+pub(super) const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Why a batch was not appended.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,8 @@ pub(super) struct PartitionLog {
     /// One past the newest record.
     end: i64,
     synced: bool,
+    /// Whether its topic was deleted.
+    is_gone: bool,
 }
 
 /// Records to read without holding on to the log.
@@ -60,41 +66,36 @@ pub(super) struct Span {
 }
 
 impl PartitionLog {
-    /// Opens or creates the partition kept in `folder`.
+    /// Opens or creates the partition kept in `folder`, whose segments end at `segment_bytes`.
     ///
     /// # Errors
     /// The disk's; or a segment before the last that is not whole.
-    pub(super) fn open(folder: &Path) -> io::Result<Self> {
-        Self::with_segments_of(folder, SEGMENT_BYTES)
-    }
-
-    fn with_segments_of(folder: &Path, segment_bytes: u64) -> io::Result<Self> {
+    pub(super) fn open(folder: &Path, segment_bytes: u64) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let mut bases = Vec::new();
+        let mut names = Vec::new();
         for entry in std::fs::read_dir(folder)? {
             let name = entry?.file_name();
-            bases.extend(name.to_str().and_then(segment::base_of));
+            names.extend(name.to_str().and_then(Name::of_file));
         }
-        bases.sort_unstable();
+        compaction::tidy(folder, &mut names)?;
         let mut producers = Producers::default();
-        let mut segments: Vec<Segment> = Vec::with_capacity(bases.len().max(1));
-        let mut end = bases.first().copied().unwrap_or(0);
-        let newest = bases.last().copied();
-        for base in bases {
-            if base != end {
+        let mut segments: Vec<Segment> = Vec::with_capacity(names.len().max(1));
+        let mut end = names.first().map_or(0, |name| name.base);
+        let newest = names.last().copied();
+        for name in names {
+            if name.base != end {
                 return Err(segment::damaged(
                     folder,
-                    base,
-                    format!("offsets {end} to {base} are missing"),
+                    name,
+                    format!("offsets {end} to {} are missing", name.base),
                 ));
             }
-            let (segment, next) = Segment::open(folder, base, newest == Some(base), |header| {
-                producers.remember(header)
-            })?;
+            let is_written = newest == Some(name) && name.until.is_none();
+            let segment = Segment::open(folder, name, is_written, |header| producers.remember(header))?;
+            end = segment.next();
             segments.push(segment);
-            end = next;
         }
-        if segments.is_empty() {
+        if newest.is_none_or(|name| name.until.is_some()) {
             segments.push(Segment::create(folder, end)?);
         }
         Ok(Self {
@@ -104,6 +105,7 @@ impl PartitionLog {
             producers,
             end,
             synced: true,
+            is_gone: false,
         })
     }
 
@@ -173,7 +175,12 @@ impl PartitionLog {
             return None;
         }
         let after = self.segments.partition_point(|segment| segment.base() <= offset);
-        let segment = self.segments.get(after.checked_sub(1)?)?;
+        // The last records of a compacted segment may be missing: what comes next lies in a later one.
+        let segment = self
+            .segments
+            .get(after.checked_sub(1)?..)?
+            .iter()
+            .find(|segment| segment.tail() > offset)?;
         Some(Span {
             file: segment.file(),
             from: segment.position_before(offset),
@@ -188,14 +195,11 @@ impl PartitionLog {
     /// # Errors
     /// The disk's, or a batch that cannot be decoded.
     pub(super) fn first_at(&self, timestamp_ms: i64) -> io::Result<Option<(i64, i64)>> {
-        let Some(segment) = self
-            .segments
+        let reached = |segment: &&Segment| segment.max_timestamp() >= timestamp_ms;
+        self.segments
             .iter()
-            .find(|segment| segment.max_timestamp() >= timestamp_ms)
-        else {
-            return Ok(None);
-        };
-        segment.first_at(timestamp_ms)
+            .find(reached)
+            .map_or(Ok(None), |segment| segment.first_at(timestamp_ms))
     }
 
     /// Removes the segments whose newest record is older than `before_ms`, never the one being written.
@@ -207,10 +211,15 @@ impl PartitionLog {
             if oldest.max_timestamp() >= before_ms {
                 break;
             }
-            std::fs::remove_file(segment::path(&self.folder, oldest.base()))?;
+            std::fs::remove_file(oldest.name().path(&self.folder))?;
             self.segments.remove(0);
         }
         Ok(())
+    }
+
+    /// Says that the topic was deleted, and its folder is another's.
+    pub(super) fn forsake(&mut self) {
+        self.is_gone = true;
     }
 
     /// What is to be synced, for doing so without holding on to the log; [`Self::sync_failed`] where it cannot be.

@@ -35,8 +35,10 @@ use tokio::sync::Notify;
 use url::Url;
 use uuid::Uuid;
 
-use super::log::{AppendError, PartitionLog};
+use super::log::{AppendError, PartitionLog, SEGMENT_BYTES};
 
+/// How long a record that removes its key stays in a compacted topic, unless the topic says otherwise, ms.
+const REMOVALS_STAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// The longest name of a topic, as Kafka has it.
 const LONGEST_NAME: usize = 249;
 
@@ -49,6 +51,9 @@ pub(super) struct Records<S> {
 
 struct Shared {
     folder: PathBuf,
+    segment_bytes: u64,
+    /// Held by whoever maintains the logs: once at a time.
+    maintenance: tokio::sync::Mutex<()>,
     partitions: RwLock<HashMap<Topition, Arc<Mutex<PartitionLog>>>>,
     topics: RwLock<HashMap<TopicId, MetadataResponse>>,
     /// By topic: rung at each append, and when the topic goes.
@@ -108,11 +113,18 @@ impl<S: Storage> Records<S> {
     /// # Errors
     /// The disk's and the storage's; records that `inner` holds itself.
     pub(super) async fn open(inner: S, folder: &Path) -> Result<Self> {
+        Self::with_segments_of(inner, folder, SEGMENT_BYTES).await
+    }
+
+    /// As [`Self::open`], with segments that end at so many bytes.
+    pub(super) async fn with_segments_of(inner: S, folder: &Path, segment_bytes: u64) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let records = Self {
             inner,
             shared: Arc::new(Shared {
                 folder: folder.to_owned(),
+                segment_bytes,
+                maintenance: tokio::sync::Mutex::default(),
                 partitions: RwLock::default(),
                 topics: RwLock::default(),
                 bells: RwLock::default(),
@@ -153,7 +165,10 @@ impl<S: Storage> Records<S> {
     fn open_partition(&self, topition: Topition) -> io::Result<()> {
         let path = self.path(&topition);
         if let Entry::Vacant(place) = write(&self.shared.partitions).entry(topition) {
-            place.insert(Arc::new(Mutex::new(PartitionLog::open(&path)?)));
+            place.insert(Arc::new(Mutex::new(PartitionLog::open(
+                &path,
+                self.shared.segment_bytes,
+            )?)));
         }
         Ok(())
     }
@@ -266,9 +281,9 @@ impl<S: Storage> Records<S> {
         Ok(answer)
     }
 
-    /// Records older than the topic's own `retention.ms` go, by whole segments. A compacted topic keeps all of them,
-    /// which every reader of one must expect anyhow.
-    async fn expire(&self, topic: &str, now_ms: i64) -> Result<()> {
+    /// Records older than the topic's own `retention.ms` go, by whole segments; of a compacted topic, those that newer ones
+    /// of their key replace.
+    async fn clean(&self, topic: &str, now_ms: i64) -> Result<()> {
         let described = self
             .inner
             .describe_config(topic, ConfigResource::Topic, None)
@@ -278,23 +293,46 @@ impl<S: Storage> Records<S> {
             let mut named = configs.filter(|config| config.name == name);
             named.next().and_then(|config| config.value.clone())
         };
-        if setting("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
-            return Ok(());
-        }
-        let retention: Option<i64> = setting("retention.ms").and_then(|ms| ms.parse().ok());
-        let Some(retention) = retention.filter(|ms| *ms >= 0) else {
-            return Ok(());
-        };
+        let ms = |name: &str| setting(name).and_then(|ms| ms.parse::<i64>().ok());
         let logs: Vec<_> = read(&self.shared.partitions)
             .iter()
             .filter(|(topition, _)| topition.topic() == topic)
-            .map(|(_, log)| Arc::clone(log))
+            .map(|(topition, log)| (topition.partition(), Arc::clone(log)))
             .collect();
-        for log in logs {
+        if setting("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
+            let removals_stay = ms("delete.retention.ms").unwrap_or(REMOVALS_STAY_MS).max(0);
+            for (partition, log) in logs {
+                compact(topic, partition, log, now_ms.saturating_sub(removals_stay)).await?;
+            }
+            return Ok(());
+        }
+        let Some(retention) = ms("retention.ms").filter(|ms| *ms >= 0) else {
+            return Ok(());
+        };
+        for (_, log) in logs {
             locked(&log).expire(now_ms.saturating_sub(retention))?;
         }
         Ok(())
     }
+}
+
+/// Compacts a partition where that is worth it, on a thread that may block.
+async fn compact(topic: &str, partition: i32, log: Arc<Mutex<PartitionLog>>, before_ms: i64) -> Result<()> {
+    let Some(compaction) = locked(&log).compaction() else {
+        return Ok(());
+    };
+    let work = move || compaction.run(before_ms, |rewritten| locked(&log).replace(rewritten));
+    let compacted = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::Message(error.to_string()))??;
+    tracing::info!(
+        kafka.topic = topic,
+        kafka.partition = partition,
+        bytes_before = compacted.bytes_before,
+        bytes_after = compacted.bytes_after,
+        "compacted"
+    );
+    Ok(())
 }
 
 /// All partitions of all topics that exist.
@@ -389,7 +427,13 @@ impl<S: Storage> Storage for Records<S> {
             {
                 let mut partitions = write(&self.shared.partitions);
                 write(&self.shared.topics).clear();
-                partitions.retain(|topition, _| !doomed.contains(topition));
+                partitions.retain(|topition, log| {
+                    let stays = !doomed.contains(topition);
+                    if !stays {
+                        locked(log).forsake();
+                    }
+                    stays
+                });
             }
             for topition in &doomed {
                 std::fs::remove_dir_all(self.path(topition))?;
@@ -403,16 +447,23 @@ impl<S: Storage> Storage for Records<S> {
     }
 
     async fn maintain(&self, now: SystemTime) -> Result<()> {
+        let Ok(_alone) = self.shared.maintenance.try_lock() else {
+            return Ok(());
+        };
         let mut topics: Vec<String> = read(&self.shared.partitions)
             .keys()
             .map(|topition| topition.topic().to_owned())
             .collect();
         topics.sort_unstable();
         topics.dedup();
+        let mut outcome = Ok(());
         for topic in topics {
-            self.expire(&topic, ms(now)).await?;
+            // One that is damaged does not keep the others from being cleaned.
+            if let Err(error) = self.clean(&topic, ms(now)).await {
+                outcome = outcome.and(Err(error));
+            }
         }
-        Ok(())
+        outcome
     }
 
     async fn brokers(&self) -> Result<Vec<DescribeClusterBroker>> {

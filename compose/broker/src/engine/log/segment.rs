@@ -79,11 +79,47 @@ impl Header {
     }
 }
 
+/// What a segment's file is called by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Name {
+    /// The offset it begins with.
+    pub(super) base: i64,
+    /// Of a compacted segment: the offset the next one begins with. Any offset before it may be missing.
+    pub(super) until: Option<i64>,
+}
+
+impl Name {
+    /// Of a segment that is written, whose offsets are all there.
+    pub(super) fn written(base: i64) -> Self {
+        Self { base, until: None }
+    }
+
+    pub(super) fn of_file(name: &str) -> Option<Self> {
+        let name = name.strip_suffix(SUFFIX)?;
+        let (base, until) = match name.split_once('-') {
+            Some((base, until)) => (base, Some(until.parse().ok()?)),
+            None => (name, None),
+        };
+        let base = base.parse().ok().filter(|base| *base >= 0)?;
+        (until.is_none_or(|until| until > base)).then_some(Self { base, until })
+    }
+
+    pub(super) fn path(self, folder: &Path) -> PathBuf {
+        let base = self.base;
+        folder.join(match self.until {
+            Some(until) => format!("{base:020}-{until:020}{SUFFIX}"),
+            None => format!("{base:020}{SUFFIX}"),
+        })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Segment {
-    base: i64,
+    name: Name,
     file: Arc<File>,
     bytes: u64,
+    /// One past the last offset that is there.
+    tail: i64,
     /// Newest time of all its records, ms.
     max_timestamp: i64,
     marks: Vec<Mark>,
@@ -98,19 +134,10 @@ struct Mark {
     max_timestamp: i64,
 }
 
-pub(super) fn path(folder: &Path, base: i64) -> PathBuf {
-    folder.join(format!("{base:020}{SUFFIX}"))
-}
-
-/// The offset a segment's file is named by.
-pub(super) fn base_of(name: &str) -> Option<i64> {
-    name.strip_suffix(SUFFIX)?.parse().ok().filter(|base| *base >= 0)
-}
-
-pub(super) fn damaged(folder: &Path, base: i64, what: String) -> io::Error {
+pub(super) fn damaged(folder: &Path, name: Name, what: String) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        format!("{}: {what}", path(folder, base).display()),
+        format!("{}: {what}", name.path(folder).display()),
     )
 }
 
@@ -125,39 +152,40 @@ pub(super) fn is_whole(batch: &[u8]) -> bool {
 
 impl Segment {
     pub(super) fn create(folder: &Path, base: i64) -> io::Result<Self> {
+        let name = Name::written(base);
         let file = File::options()
             .read(true)
             .write(true)
             .create_new(true)
-            .open(path(folder, base))?;
+            .open(name.path(folder))?;
         // The name, too, must survive a power cut.
         File::open(folder)?.sync_all()?;
-        Ok(Self::empty(base, file))
+        Ok(Self::empty(name, file))
     }
 
-    fn empty(base: i64, file: File) -> Self {
+    pub(super) fn empty(name: Name, file: File) -> Self {
         Self {
-            base,
+            name,
             file: Arc::new(file),
             bytes: 0,
+            tail: name.base,
             max_timestamp: i64::MIN,
             marks: Vec::new(),
         }
     }
 
-    /// Reads the segment through, telling each batch; returns it with the offset behind it. The newest one may have a
-    /// torn end, which is cut off; its checksums are looked at.
+    /// Reads the segment through, telling each batch. The newest one may have a torn end, which is cut off; its checksums
+    /// are looked at.
     pub(super) fn open(
         folder: &Path,
-        base: i64,
+        name: Name,
         newest: bool,
         mut told: impl FnMut(&Header),
-    ) -> io::Result<(Self, i64)> {
-        let file = File::options().read(true).write(true).open(path(folder, base))?;
+    ) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).open(name.path(folder))?;
         let size = file.metadata()?.len();
         let mut reader = BufReader::with_capacity(256 * 1024, file.try_clone()?);
-        let mut segment = Self::empty(base, file);
-        let mut next = base;
+        let mut segment = Self::empty(name, file);
         let mut batch = Vec::new();
         while segment.bytes < size {
             let left = usize::try_from(size - segment.bytes).unwrap_or(usize::MAX);
@@ -169,8 +197,7 @@ impl Segment {
                 let (header, length) = Header::parse(&fields);
                 let fits = (HEADER..=LARGEST.min(left)).contains(&length)
                     && fields[MAGIC_AT] == MAGIC as u8
-                    && header.base_offset == next
-                    && header.last_offset_delta >= 0;
+                    && segment.may_go_on_with(&header);
                 if !fits {
                     None
                 } else if newest {
@@ -188,12 +215,12 @@ impl Segment {
                 if !newest {
                     return Err(damaged(
                         folder,
-                        base,
+                        name,
                         format!("no batch at byte {}", segment.bytes),
                     ));
                 }
                 tracing::warn!(
-                    path = %path(folder, base).display(), bytes = size - segment.bytes, kafka.offset = next,
+                    path = %name.path(folder).display(), bytes = size - segment.bytes, kafka.offset = segment.tail,
                     "the torn end of the log is cut off"
                 );
                 segment.file.set_len(segment.bytes)?;
@@ -201,13 +228,21 @@ impl Segment {
             };
             segment.count(&header, length);
             told(&header);
-            next = header.next_offset();
         }
-        Ok((segment, next))
+        Ok(segment)
+    }
+
+    /// Whether a batch may lie behind all others.
+    fn may_go_on_with(&self, header: &Header) -> bool {
+        let follows = match self.name.until {
+            Some(until) => header.base_offset >= self.tail && header.next_offset() <= until,
+            None => header.base_offset == self.tail,
+        };
+        follows && header.last_offset_delta >= 0
     }
 
     /// Takes note of a batch that lies behind all others.
-    fn count(&mut self, header: &Header, length: usize) {
+    pub(super) fn count(&mut self, header: &Header, length: usize) {
         let is_far = self
             .marks
             .last()
@@ -221,6 +256,7 @@ impl Segment {
         }
         self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
         self.bytes += length as u64;
+        self.tail = header.next_offset();
     }
 
     pub(super) fn append(&mut self, header: &Header, batch: &[u8]) -> io::Result<()> {
@@ -233,8 +269,22 @@ impl Segment {
         Ok(())
     }
 
+    pub(super) fn name(&self) -> Name {
+        self.name
+    }
+
     pub(super) fn base(&self) -> i64 {
-        self.base
+        self.name.base
+    }
+
+    /// One past the last offset that is there.
+    pub(super) fn tail(&self) -> i64 {
+        self.tail
+    }
+
+    /// Where the next segment begins.
+    pub(super) fn next(&self) -> i64 {
+        self.name.until.unwrap_or(self.tail)
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -281,6 +331,46 @@ impl Segment {
             position += length as u64;
         }
         Ok(None)
+    }
+}
+
+/// Reads a segment's batches one after the other, as the bytes they are.
+pub(super) struct Batches {
+    reader: BufReader<File>,
+    left: u64,
+}
+
+impl Batches {
+    /// Of the file called `name`, as far as its first `bytes` bytes.
+    pub(super) fn of(folder: &Path, name: Name, bytes: u64) -> io::Result<Self> {
+        Ok(Self {
+            reader: BufReader::with_capacity(256 * 1024, File::open(name.path(folder))?),
+            left: bytes,
+        })
+    }
+
+    /// The next batch, whose checksum holds; `None` behind the last.
+    pub(super) fn next(&mut self) -> io::Result<Option<(Header, Bytes)>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let mut fields = [0; HEADER];
+        self.reader.read_exact(&mut fields)?;
+        let (header, length) = Header::parse(&fields);
+        if !(HEADER..=LARGEST).contains(&length) || length as u64 > self.left {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "no batch"));
+        }
+        let mut batch = fields.to_vec();
+        batch.resize(length, 0);
+        self.reader.read_exact(&mut batch[HEADER..])?;
+        if !is_whole(&batch) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the batch of offset {} is damaged", header.base_offset),
+            ));
+        }
+        self.left -= length as u64;
+        Ok(Some((header, batch.into())))
     }
 }
 

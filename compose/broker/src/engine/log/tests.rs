@@ -6,7 +6,7 @@ use tansu_sans_io::ErrorCode;
 use tansu_sans_io::record::deflated::Batch;
 use tansu_sans_io::record::{Record, inflated};
 
-use super::{AppendError, PartitionLog, segment};
+use super::{AppendError, Name, PartitionLog};
 
 /// `records` records numbered from `first`, at times from `timestamp` on.
 fn batch(first: i64, records: i32, timestamp: i64) -> Batch {
@@ -29,7 +29,7 @@ fn batch(first: i64, records: i32, timestamp: i64) -> Batch {
 }
 
 fn small(folder: &Path) -> PartitionLog {
-    PartitionLog::with_segments_of(folder, 400).unwrap()
+    PartitionLog::open(folder, 400).unwrap()
 }
 
 /// Every record from `offset` on, as a consumer gets them that asks for `max_bytes` at a time.
@@ -100,7 +100,7 @@ fn every_record_is_read_from_everywhere_also_after_a_restart() {
 #[test]
 fn a_batch_larger_than_asked_for_is_read_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = PartitionLog::open(folder.path()).unwrap();
+    let mut log = PartitionLog::open(folder.path(), super::SEGMENT_BYTES).unwrap();
     log.append(batch(0, 3, 0)).unwrap();
     log.append(batch(3, 2_000, 0)).unwrap();
     assert_eq!(all_from(&log, 3, 10), numbered(3..2_003));
@@ -110,17 +110,17 @@ fn a_batch_larger_than_asked_for_is_read_whole() {
 #[test]
 fn a_torn_end_is_cut_off_wherever_it_was_torn() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = PartitionLog::open(folder.path()).unwrap();
+    let mut log = PartitionLog::open(folder.path(), super::SEGMENT_BYTES).unwrap();
     log.append(batch(0, 3, 0)).unwrap();
     let whole = log.newest().unwrap().bytes();
     log.append(batch(3, 2, 0)).unwrap();
     let torn = log.newest().unwrap().bytes();
     drop(log);
-    let path = segment::path(folder.path(), 0);
+    let path = Name::written(0).path(folder.path());
     let bytes = std::fs::read(&path).unwrap();
     for length in whole..torn {
         std::fs::write(&path, &bytes[..usize::try_from(length).unwrap()]).unwrap();
-        let mut log = PartitionLog::open(folder.path()).unwrap();
+        let mut log = PartitionLog::open(folder.path(), super::SEGMENT_BYTES).unwrap();
         assert_eq!(log.end(), 3);
         assert_eq!(log.append(batch(3, 1, 0)).unwrap(), 3);
         assert_eq!(all_from(&log, 0, 1 << 20), numbered(0..4));
@@ -130,7 +130,7 @@ fn a_torn_end_is_cut_off_wherever_it_was_torn() {
         let mut other = bytes.clone();
         other[at] ^= 0x55;
         std::fs::write(&path, &other).unwrap();
-        let log = PartitionLog::open(folder.path()).unwrap();
+        let log = PartitionLog::open(folder.path(), super::SEGMENT_BYTES).unwrap();
         // The leader's epoch is no part of the checksum and means nothing here.
         let spared = (12..16).contains(&(at - usize::try_from(whole).unwrap()));
         assert_eq!(log.end(), if spared { 5 } else { 3 }, "byte {at}");
@@ -149,11 +149,11 @@ fn damage_before_the_last_segment_is_an_error_and_nothing_is_cut() {
         .unwrap()
         .write_all_at(&[0xff; 4], 8)
         .unwrap();
-    let error = PartitionLog::open(folder.path()).unwrap_err();
+    let error = PartitionLog::open(folder.path(), super::SEGMENT_BYTES).unwrap_err();
     assert!(error.to_string().contains("no batch at byte 0"), "{error}");
     std::fs::write(&first, &before).unwrap();
     std::fs::remove_file(&segments(folder.path())[2]).unwrap();
-    let error = PartitionLog::open(folder.path()).unwrap_err();
+    let error = PartitionLog::open(folder.path(), super::SEGMENT_BYTES).unwrap_err();
     assert!(error.to_string().contains("are missing"), "{error}");
 }
 
@@ -235,4 +235,227 @@ fn old_segments_go_and_the_newest_stays() {
     assert!(log.start() < end);
     drop(log);
     assert_eq!(small(folder.path()).end(), end);
+}
+
+mod compaction {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::engine::log::compaction::Compacted;
+
+    /// Key, and value or removal.
+    type Put = (u8, Option<u32>);
+
+    fn keyed(puts: &[Put], timestamp: i64) -> Batch {
+        let last = i32::try_from(puts.len()).unwrap() - 1;
+        let mut builder = inflated::Batch::builder()
+            .base_timestamp(timestamp)
+            .max_timestamp(timestamp + i64::from(last))
+            .producer_id(-1)
+            .producer_epoch(-1)
+            .base_sequence(-1)
+            .last_offset_delta(last);
+        for (n, (key, value)) in (0..).zip(puts) {
+            builder = builder.record(
+                Record::builder()
+                    .offset_delta(n)
+                    .timestamp_delta(i64::from(n))
+                    .key(Some(vec![*key].into()))
+                    .value(value.map(|value| value.to_be_bytes().to_vec().into())),
+            );
+        }
+        builder.build().and_then(TryInto::try_into).unwrap()
+    }
+
+    /// Offset, key and value of every record from `offset` on.
+    fn records(log: &PartitionLog, mut offset: i64, max_bytes: usize) -> Vec<(i64, Put)> {
+        let mut found = Vec::new();
+        while let Some(span) = log.locate(offset) {
+            let batches = span.read(max_bytes).unwrap();
+            assert!(!batches.is_empty(), "a reader at {offset} would wait for ever");
+            for batch in batches {
+                let (base, next) = (batch.base_offset, batch.max_offset() + 1);
+                for record in Vec::<Record>::try_from(batch).unwrap() {
+                    let at = base + i64::from(record.offset_delta);
+                    if at >= offset {
+                        let value = record
+                            .value
+                            .map(|value| u32::from_be_bytes(value[..].try_into().unwrap()));
+                        found.push((at, (record.key.unwrap()[0], value)));
+                    }
+                }
+                offset = next;
+            }
+        }
+        assert_eq!(offset, log.end());
+        found
+    }
+
+    fn compact(log: &mut PartitionLog, before_ms: i64) -> Option<Compacted> {
+        let compaction = log.compaction()?;
+        Some(
+            compaction
+                .run(before_ms, |rewritten| log.replace(rewritten))
+                .unwrap(),
+        )
+    }
+
+    /// What a reader of the whole log ends with.
+    fn state(records: &[(i64, Put)]) -> BTreeMap<u8, u32> {
+        let mut state = BTreeMap::new();
+        for &(_, (key, value)) in records {
+            match value {
+                Some(value) => drop(state.insert(key, value)),
+                None => drop(state.remove(&key)),
+            }
+        }
+        state
+    }
+
+    /// Five hundred records of ten keys, in batches of one to three; the seventh key is removed again and again.
+    fn busy(folder: &Path) -> (PartitionLog, Vec<(i64, Put)>) {
+        let mut log = small(folder);
+        let mut all = Vec::new();
+        let mut n = 0_u32;
+        while n < 500 {
+            let puts: Vec<Put> = (n..n + 1 + n % 3)
+                .map(|n| (u8::try_from(n * 7 % 10).unwrap(), (n * 7 % 10 != 7).then_some(n)))
+                .collect();
+            let offset = log.append(keyed(&puts, i64::from(n))).unwrap();
+            all.extend((offset..).zip(puts.iter().copied()));
+            n += u32::try_from(puts.len()).unwrap();
+        }
+        (log, all)
+    }
+
+    #[test]
+    fn the_newest_record_of_each_key_stays_at_its_offset_and_is_read_from_everywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut log, all) = busy(folder.path());
+        let (end, files) = (log.end(), segments(folder.path()).len());
+        let compacted = compact(&mut log, 0).unwrap();
+        assert!(
+            compacted.bytes_after * 10 < compacted.bytes_before,
+            "{compacted:?}"
+        );
+        assert!(segments(folder.path()).len() < files / 4);
+        let kept = records(&log, 0, 1 << 20);
+        assert!(kept.iter().all(|record| all.contains(record)));
+        assert_eq!(state(&kept), state(&all));
+        assert!(
+            kept.iter().any(|(_, put)| *put == (7, None)),
+            "who lags behind must meet it"
+        );
+        for log in [&log, &small(folder.path())] {
+            assert_eq!((log.start(), log.end()), (0, end));
+            for from in 0..=end {
+                let wanted: Vec<_> = kept.iter().copied().filter(|(at, _)| *at >= from).collect();
+                assert_eq!(records(log, from, 100), wanted, "from {from}");
+            }
+        }
+        assert_eq!(compact(&mut log, 0), None, "nothing new came");
+    }
+
+    #[test]
+    fn records_that_remove_their_key_go_once_they_are_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut log, all) = busy(folder.path());
+        compact(&mut log, i64::MAX).unwrap();
+        let closed = log.newest().unwrap().base();
+        let kept = records(&log, 0, 1 << 20);
+        assert!(kept.iter().all(|(at, put)| *at >= closed || put.1.is_some()));
+        assert_eq!(state(&kept), state(&all));
+    }
+
+    #[test]
+    fn the_log_goes_on_after_a_compaction_and_is_compacted_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = small(folder.path());
+        let mut all = Vec::new();
+        for round in 0..40_u32 {
+            for n in 0..20 {
+                let put = (u8::try_from(n % 5).unwrap(), Some(round * 100 + n));
+                all.push((log.append(keyed(&[put], i64::from(round))).unwrap(), put));
+            }
+            compact(&mut log, 0);
+            if round % 7 == 3 {
+                log = small(folder.path());
+            }
+            assert_eq!(state(&records(&log, 0, 300)), state(&all));
+        }
+        assert!(
+            segments(folder.path()).len() < 10,
+            "{:?}",
+            segments(folder.path())
+        );
+    }
+
+    #[test]
+    fn a_process_that_dies_at_any_point_of_a_compaction_loses_nothing() {
+        let master = tempfile::tempdir().unwrap();
+        let (log, all) = busy(master.path());
+        let end = log.end();
+        let replaced = log.compaction().unwrap().run(0, |_| Ok(())).map(|_| ());
+        assert!(replaced.is_ok());
+        drop(log);
+        let copy = |to: &Path| {
+            for path in segments(master.path()) {
+                std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+            }
+        };
+        let mut deaths = 0;
+        for survives in 0..8 {
+            for removed in 0..4 {
+                let folder = tempfile::tempdir().unwrap();
+                copy(folder.path());
+                let mut log = small(folder.path());
+                let before = segments(folder.path());
+                let mut replaced = 0;
+                let died = log.compaction().unwrap().run(0, |rewritten| {
+                    if replaced == survives {
+                        return Err(std::io::Error::other("killed"));
+                    }
+                    replaced += 1;
+                    log.replace(rewritten)
+                });
+                // Some of what was replaced last is still there.
+                for path in before.iter().filter(|path| !path.exists()).rev().take(removed) {
+                    std::fs::copy(master.path().join(path.file_name().unwrap()), path).unwrap();
+                }
+                drop(log);
+                let mut log = small(folder.path());
+                assert_eq!((log.start(), log.end()), (0, end));
+                assert_eq!(state(&records(&log, 0, 200)), state(&all));
+                compact(&mut log, 0);
+                assert_eq!(state(&records(&log, 0, 200)), state(&all));
+                assert!(
+                    segments(folder.path())
+                        .iter()
+                        .all(|path| path.extension().unwrap() == "log")
+                );
+                deaths += u32::from(died.is_err());
+            }
+        }
+        assert!((4..32).contains(&deaths), "{deaths} deaths");
+    }
+
+    #[test]
+    fn what_a_producer_sends_next_is_expected_after_a_compaction_and_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = small(folder.path());
+        let sent = |sequence: i32| {
+            let mut batch = inflated::Batch::try_from(keyed(&[(1, Some(1)), (2, Some(2))], 0)).unwrap();
+            (batch.producer_id, batch.producer_epoch, batch.base_sequence) = (7, 0, sequence);
+            Batch::try_from(batch).unwrap()
+        };
+        for n in 0..40 {
+            log.append(sent(n * 2)).unwrap();
+        }
+        compact(&mut log, 0).unwrap();
+        drop(log);
+        let mut log = small(folder.path());
+        assert_eq!(log.append(sent(78)).unwrap(), 78);
+        assert!(log.append(sent(90)).is_err());
+        assert_eq!(log.append(sent(80)).unwrap(), 80);
+    }
 }
