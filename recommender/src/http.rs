@@ -12,6 +12,7 @@ mod list;
 mod metrics;
 mod movies;
 pub mod openapi;
+mod owed;
 mod popular;
 mod problem;
 mod publish;
@@ -35,6 +36,7 @@ pub(crate) use extract::{Query, id_of};
 pub(crate) use list::Asked;
 pub use list::{ContextBody, ListAnswer, ListEntry};
 pub use movies::{FoundMovie, MovieAnswer, SearchAnswer, SearchQuery};
+pub(crate) use owed::Owed;
 pub use popular::PopularQuery;
 pub use problem::Problem;
 pub(crate) use recommend::Prepared;
@@ -138,7 +140,7 @@ impl AppState {
     pub(crate) async fn compute<T: Send + 'static>(
         &self,
         long: bool,
-        work: impl FnOnce(&App) -> T + Send + 'static,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, Problem> {
         let short = !long && self.engine.view().progress.movies() <= self.config.inline_movies;
         let queue = if short { &self.queue } else { &self.queue_aside };

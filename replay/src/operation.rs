@@ -9,7 +9,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::DataFusionError;
 use datafusion::prelude::{col, lit};
 use futures::StreamExt;
-use marquee_schemas::{Endpoint, online};
+use marquee_schemas::{Endpoint, RequestLog, online};
 use marquee_statistics::{Estimate, cluster, quantile};
 
 use crate::error::Error;
@@ -66,9 +66,9 @@ const COLUMNS: [&str; 6] = [
     "latency_ms",
 ];
 
-/// The answers of `POST /recommend` from `from_ms` (inclusive) to `to_ms` (exclusive), by the model that gave them;
-/// `None` before the first model. A log that was sent twice counts twice: the sink recognises its own repetitions, and
-/// the recommender's are rare enough for a share of a window.
+/// The answers and failures of `POST /recommend` from `from_ms` (inclusive) to `to_ms` (exclusive), by the model that
+/// gave or owed them; `None` before the first model. A log that was sent twice counts twice: the sink recognises its own
+/// repetitions, and the recommender's are rare enough for a share of a window.
 pub(crate) async fn operation(
     lake_dir: &Path,
     from_ms: i64,
@@ -105,7 +105,7 @@ fn add(found: &mut BTreeMap<Option<String>, Operation>, batch: &RecordBatch) -> 
         found.entry(version).or_default().add(
             cluster,
             latency.value(row),
-            status.value(row) >= 500,
+            RequestLog::is_failure(status.value(row)),
             fallback.is_valid(row),
         );
     }

@@ -47,7 +47,7 @@ async fn traffic(ask: &Ask) -> Result<Section, Error> {
         .table(
             &["requests", "per minute", "users", "failed"],
             "SELECT count(*), round(count(*) / 1440.0, 2), count(DISTINCT user_id), \
-             count(*) FILTER (WHERE status >= 500) FROM request_logs WHERE {day}",
+             count(*) FILTER (WHERE status >= 500 OR status = 408) FROM request_logs WHERE {day}",
         )
         .await?;
     let hours = ask

@@ -383,7 +383,7 @@ async fn how_requests_were_answered_is_published_by_model_and_a_passed_limit_rai
         let challenger = n / 2 % 2 == 1;
         request.model_version = Some(ModelVersion::from_ordinal(1 + u64::from(challenger)));
         if challenger && n / 4 % 4 == 0 {
-            request.status = 503;
+            request.status = if n / 4 % 8 == 0 { 503 } else { 408 };
         }
         if n / 4 % 2 == 0 {
             request.fallback_reason = Some("unknown_user".into());

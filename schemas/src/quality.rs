@@ -15,7 +15,8 @@ pub mod online {
     pub const HIT_RATE: &str = "next_interaction_hit_rate@10";
     /// 95th percentile of a request's latency, ms.
     pub const LATENCY_P95_MS: &str = "latency_p95_ms";
-    /// Share of requests answered with a status of 500 or more.
+    /// Share of requests that failed ([`crate::RequestLog::is_failure`]). Those that were shed were nobody's to answer, and
+    /// are not among them.
     pub const ERROR_RATE: &str = "error_rate";
     /// Share of lists that were not personal.
     pub const FALLBACK_RATE: &str = "fallback_rate";

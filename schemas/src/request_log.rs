@@ -148,6 +148,15 @@ pub struct RequestLog {
     pub stages: Vec<StageLatency>,
 }
 
+impl RequestLog {
+    /// Whether an answer of this status failed its request: 500 or more, or 408. A request is in the log only if it had
+    /// come in whole, so a time limit that it ran into is not its client's doing.
+    #[must_use]
+    pub fn is_failure(status: u16) -> bool {
+        status >= 500 || status == 408
+    }
+}
+
 impl Record for RequestLog {
     const TOPIC: Topic = Topic::RequestLogs;
 

@@ -110,18 +110,10 @@ pub(crate) struct Asked {
     pub(crate) filters: Filters,
 }
 
-impl App {
-    /// Makes the answer's document and logs it.
-    pub(crate) fn answer(
-        &self,
-        meta: &RequestMeta,
-        asked: &Asked,
-        assigned: &Assignment,
-        answer: Answer,
-    ) -> ListAnswer {
-        self.log(meta, asked, assigned, &answer);
+impl ListAnswer {
+    pub(super) fn of(meta: &RequestMeta, asked: &Asked, assigned: &Assignment, answer: Answer) -> Self {
         let items = (0..).zip(&answer.items);
-        ListAnswer {
+        Self {
             request_id: meta.id.to_string(),
             user_id: asked.user_id,
             is_fallback: answer.fallback.is_some(),
@@ -136,33 +128,67 @@ impl App {
             left_out: answer.left_out,
         }
     }
+}
+
+/// What is logged of a request whatever became of it; nothing of a list yet.
+fn record(
+    meta: &RequestMeta,
+    asked: &Asked,
+    assigned: &Assignment,
+    status: u16,
+    model_version: Option<ModelVersion>,
+    policy: Policy,
+) -> RequestLog {
+    RequestLog {
+        schema_version: SchemaVersion,
+        // Nobody saw a shadow list: its id is not one that an act could name.
+        request_id: if asked.endpoint == Endpoint::Shadow {
+            format!("{}/shadow", meta.id)
+        } else {
+            meta.id.to_string()
+        },
+        timestamp: meta.received_ms,
+        endpoint: asked.endpoint,
+        status,
+        user_id: asked.user_id,
+        surface: asked.surface.clone(),
+        model_version,
+        policy: policy.as_str().to_owned(),
+        experiment: assigned.experiment.clone(),
+        arm: assigned.arm.clone(),
+        assignment_hash: assigned.hash,
+        feature_version: None,
+        k: asked.k,
+        candidates: 0,
+        seeds: asked.seeds.clone(),
+        filters: asked.filters.clone(),
+        items: Vec::new(),
+        fallback_reason: None,
+        left_out: Vec::new(),
+        latency_ms: meta.started.elapsed().as_secs_f64() * 1e3,
+        stages: Vec::new(),
+    }
+}
+
+impl App {
+    /// Makes the answer's document and logs it.
+    pub(crate) fn answer(
+        &self,
+        meta: &RequestMeta,
+        asked: &Asked,
+        assigned: &Assignment,
+        answer: Answer,
+    ) -> ListAnswer {
+        self.log(meta, asked, assigned, &answer);
+        ListAnswer::of(meta, asked, assigned, answer)
+    }
 
     /// Logs a list as it is.
     pub(crate) fn log(&self, meta: &RequestMeta, asked: &Asked, assigned: &Assignment, answer: &Answer) {
-        let shadow = asked.endpoint == Endpoint::Shadow;
+        let version = answer.model_version.clone();
         self.logs.log(RequestLog {
-            schema_version: SchemaVersion,
-            // Nobody saw a shadow list: its id is not one that an act could name.
-            request_id: if shadow {
-                format!("{}/shadow", meta.id)
-            } else {
-                meta.id.to_string()
-            },
-            timestamp: meta.received_ms,
-            endpoint: asked.endpoint,
-            status: 200,
-            user_id: asked.user_id,
-            surface: asked.surface.clone(),
-            model_version: answer.model_version.clone(),
-            policy: answer.policy.as_str().to_owned(),
-            experiment: assigned.experiment.clone(),
-            arm: assigned.arm.clone(),
-            assignment_hash: assigned.hash,
             feature_version: answer.feature_version,
-            k: asked.k,
             candidates: answer.candidates,
-            seeds: asked.seeds.clone(),
-            filters: asked.filters.clone(),
             items: (0..)
                 .zip(&answer.items)
                 .map(|(rank, item)| LoggedItem {
@@ -180,9 +206,16 @@ impl App {
                 .iter()
                 .map(|part| part.as_str().to_owned())
                 .collect(),
-            latency_ms: meta.started.elapsed().as_secs_f64() * 1e3,
             stages: answer.stages.clone(),
+            ..record(meta, asked, assigned, 200, version, answer.policy)
         });
+    }
+
+    /// Logs that there is no list, under the model that should have made it.
+    pub(super) fn log_failure(&self, meta: &RequestMeta, asked: &Asked, assigned: &Assignment, status: u16) {
+        let version = assigned.serving.as_ref().map(|serving| serving.version.clone());
+        self.logs
+            .log(record(meta, asked, assigned, status, version, Policy::Ranked));
     }
 
     pub(crate) fn check_k(&self, k: Option<u32>) -> Result<u32, Problem> {

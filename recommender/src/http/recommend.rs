@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::extract::JsonBody;
 use super::list::{Asked, ContextBody, ListAnswer, check_text};
-use super::{App, AppState, Problem, RequestMeta};
+use super::{App, AppState, Owed, Problem, RequestMeta};
 use crate::engine::{Explain, Explore, RecommendAsk, Refused, Shape};
 use crate::shadow::Task;
-use crate::traffic::{Assignment, Unit};
+use crate::traffic::Unit;
 
 /// Genres asked for at most.
 const MOST_GENRES: usize = 32;
@@ -77,7 +77,7 @@ pub struct BatchAnswer {
 
 impl RecommendBody {
     /// Checks everything that can be checked without the catalogue.
-    fn prepare(self, app: &App, meta: &RequestMeta) -> Result<Prepared, Problem> {
+    pub(super) fn prepare(self, app: &AppState, meta: &RequestMeta) -> Result<Prepared, Problem> {
         let k = app.check_k(self.k)?;
         App::check_user("user_id", self.user_id)?;
         app.check_filters(&self.filters)?;
@@ -132,7 +132,10 @@ impl RecommendBody {
             },
             arrived: Some(meta.started),
         };
-        Ok(Prepared { ask, asked, assigned })
+        Ok(Prepared {
+            ask,
+            owed: Owed::new(app, *meta, asked, assigned),
+        })
     }
 }
 
@@ -149,24 +152,23 @@ fn check_strength(field: &'static str, strength: Option<f32>) -> Result<(), Prob
 /// A list asked for, checked, with who is to make it.
 pub(crate) struct Prepared {
     pub(crate) ask: RecommendAsk,
-    pub(crate) asked: Asked,
-    pub(crate) assigned: Assignment,
+    pub(crate) owed: Owed,
 }
 
 impl App {
     /// Makes a list, logs it, and lets a model on trial make one on the side.
-    pub(crate) fn serve(&self, meta: &RequestMeta, prepared: Prepared) -> Result<ListAnswer, Refused> {
-        let Prepared { ask, asked, assigned } = prepared;
-        let answer = self.engine.recommend_by(assigned.serving.as_deref(), &ask)?;
-        let list = self.answer(meta, &asked, &assigned, answer);
+    pub(crate) fn serve(&self, prepared: Prepared) -> Result<ListAnswer, Refused> {
+        let Prepared { ask, mut owed } = prepared;
+        let answer = self.engine.recommend_by(owed.assigned.serving.as_deref(), &ask)?;
+        let list = owed.settle(answer);
         if let Some(serving) = self.traffic.shadow(self.engine.champion())
-            && self.falls_into_shadow(meta)
+            && self.falls_into_shadow(&owed.meta)
         {
             self.shadow.offer(Task {
                 serving,
-                meta: *meta,
+                meta: owed.meta,
                 ask,
-                asked,
+                asked: owed.asked.clone(),
             });
         }
         Ok(list)
@@ -187,7 +189,7 @@ pub(super) async fn recommend(
     let prepared = body.prepare(&state, &meta)?;
     // Taking scores apart costs many scoring passes.
     let long = prepared.ask.explain != Explain::No;
-    let list = state.compute(long, move |app| app.serve(&meta, prepared)).await?;
+    let list = state.compute(long, move |app| app.serve(prepared)).await?;
     list.map(Json).map_err(|refused| state.refusal(refused))
 }
 
@@ -214,7 +216,7 @@ pub(super) async fn batch(
                         ..meta
                     };
                     let prepared = request.prepare(app, &meta)?;
-                    app.serve(&meta, prepared).map_err(|refused| app.refusal(refused))
+                    app.serve(prepared).map_err(|refused| app.refusal(refused))
                 })
                 .map(|outcome| outcome.map_or_else(BatchResult::Problem, BatchResult::List))
                 .collect()

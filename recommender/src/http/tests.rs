@@ -10,6 +10,7 @@ mod admin;
 mod batch;
 mod described;
 mod experiments;
+mod failures;
 mod fuzz;
 mod pages;
 mod users;

@@ -10,7 +10,7 @@ use super::cards::{card, nothing};
 use super::layout::fragment;
 use super::query::{PageQuery, Which};
 use crate::engine::{Explain, Explore, PopularAsk, RecommendAsk, Refused, Shape, SimilarAsk};
-use crate::http::{AppState, Asked, ListAnswer, Prepared, Problem, Query, RequestMeta};
+use crate::http::{AppState, Asked, ListAnswer, Owed, Prepared, Problem, Query, RequestMeta};
 use crate::traffic::{Assignment, Unit};
 
 /// Entries of a list on a page.
@@ -123,7 +123,8 @@ async fn answer(state: &AppState, meta: &RequestMeta, query: &PageQuery) -> Resu
                         arrived: Some(meta.started),
                         ..RecommendAsk::default()
                     };
-                    return app.serve(&meta, Prepared { ask, asked, assigned });
+                    let owed = Owed::new(app, meta, asked, assigned);
+                    return app.serve(Prepared { ask, owed });
                 }
                 Which::Similar => app.engine.similar(&SimilarAsk {
                     movies: seeds,
