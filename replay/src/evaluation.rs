@@ -11,7 +11,9 @@
 //! answered by the movie at each position, and the time to the first answer. Users need not have seen the list: where
 //! nothing reports clicks this says how well the list foretold what they did next, which is why it is called the
 //! *next-interaction* hit rate. A click-through rate (clicked items over shown items, over all lists) and the share of
-//! lists with a click are given only where clicks name the lists that they answer.
+//! lists with a click are given only where clicks name the lists that they answer: whether they do is decided once, for
+//! all models together. A model that nobody clicks has a rate of zero then; were it left out instead, its good windows
+//! alone would speak for it.
 //!
 //! **Intervals** (95%) treat a user's lists as one cluster, see [`marquee_statistics::cluster`].
 
@@ -53,6 +55,8 @@ pub struct EvaluationOptions {
     pub attribution_window_ms: i64,
     /// The moment at which the evaluation is made, ms: lists whose window is not over by then are censored.
     pub as_of_ms: i64,
+    /// Whether clicks are known to name lists, though perhaps none does in this period.
+    pub clicks_reported: bool,
 }
 
 impl Default for EvaluationOptions {
@@ -61,6 +65,7 @@ impl Default for EvaluationOptions {
             k: 10,
             attribution_window_ms: 30 * 60 * 1000,
             as_of_ms: i64::MAX,
+            clicks_reported: false,
         }
     }
 }
@@ -120,9 +125,9 @@ pub struct SliceEvaluation {
     pub ndcg: Option<Estimate>,
     /// Mean reciprocal rank of the first answered movie within the first k, over the answered lists.
     pub mrr: Option<Estimate>,
-    /// Clicked items over shown items; `None` where clicks do not name lists.
+    /// Clicked items over shown items; `None` where no model's clicks name lists.
     pub ctr: Option<Estimate>,
-    /// Share of all lists with a click on them; `None` where clicks do not name lists.
+    /// Share of all lists with a click on them; `None` where no model's clicks name lists.
     pub clicked_lists: Option<Estimate>,
     /// Seconds from the list to its first answer, geometric mean.
     pub seconds_to_answer: Option<Estimate>,
@@ -150,12 +155,20 @@ pub struct ModelComparison {
 pub struct Evaluation {
     tallies: BTreeMap<(Option<Arc<str>>, Slice), Tally>,
     catalogue: u64,
+    clicks_known: bool,
 }
 
 impl Evaluation {
+    /// Whether clicks name the lists that they answer: one did, of whatever model, or it was known before.
+    #[must_use]
+    pub fn reports_clicks(&self) -> bool {
+        self.clicks_known || self.tallies.values().any(|tally| tally.clicks > 0)
+    }
+
     /// Every slice of every model, in order.
     #[must_use]
     pub fn slices(&self) -> Vec<SliceEvaluation> {
+        let reported = self.reports_clicks();
         self.tallies
             .iter()
             .map(|((version, slice), tally)| SliceEvaluation {
@@ -169,8 +182,8 @@ impl Evaluation {
                 precision: tally.precision(),
                 ndcg: tally.ndcg(),
                 mrr: tally.mrr(),
-                ctr: tally.ctr(),
-                clicked_lists: tally.clicked_lists(),
+                ctr: tally.ctr().filter(|_| reported),
+                clicked_lists: tally.clicked_lists().filter(|_| reported),
                 seconds_to_answer: tally.seconds_to_answer(),
                 distinct_movies: tally.distinct_movies(),
                 coverage: (self.catalogue > 0)
@@ -192,11 +205,13 @@ impl Evaluation {
             ("mrr", Figure::Mrr),
             ("ctr", Figure::Ctr),
         ];
+        let reported = self.reports_clicks();
         Some(ModelComparison {
             from: from.to_owned(),
             to: to.to_owned(),
             differences: figures
                 .into_iter()
+                .filter(|(_, figure)| reported || !matches!(figure, Figure::Ctr))
                 .filter_map(|(name, figure)| Some((name, difference(a, b, figure)?)))
                 .collect(),
         })
@@ -298,6 +313,7 @@ pub async fn evaluate(
             .flat_map(|manifest| &manifest.files)
             .map(|file| file.rows)
             .sum(),
+        clicks_known: options.clicks_reported,
     };
     let window = options.attribution_window_ms.max(0);
     for_each_chunk(lake_dir, from_ms, to_ms, window, |chunk| {
@@ -306,3 +322,6 @@ pub async fn evaluate(
     .await?;
     Ok(evaluation)
 }
+
+#[cfg(test)]
+mod tests;

@@ -253,6 +253,10 @@ fn verdict_of(difference: &Difference, reading: &Reading, config: &RolloutConfig
     let margin = config.certainty * difference.standard_error;
     let change = difference.challenger - difference.champion;
     match *reading {
+        // Neither earned anything: that compares nothing.
+        Reading::Benefit if difference.challenger <= 0.0 && difference.champion <= 0.0 => {
+            (Answer::Advance, false)
+        }
         Reading::Benefit => {
             let tolerated = config.max_relative_loss * difference.champion;
             let answer = if change + margin < 0.0 {

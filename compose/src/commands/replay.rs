@@ -20,6 +20,7 @@ pub(crate) async fn run(common: &Common, args: ReplayArgs) -> Result<()> {
             .window
             .map_or(configured, |minutes| i64::from(minutes) * 60_000),
         as_of_ms: SystemClock.now_ms(),
+        ..EvaluationOptions::default()
     };
     let evaluation = evaluate(&state.lake(), from, to, options).await?;
     let slices = evaluation.slices();

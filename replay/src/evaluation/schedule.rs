@@ -20,6 +20,9 @@ pub(crate) struct Window {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct State {
     evaluated_until_ms: i64,
+    /// Whether a click has ever named the list that it answers.
+    #[serde(default)]
+    clicks_reported: bool,
 }
 
 /// What a schedule is for.
@@ -75,6 +78,16 @@ impl Schedule {
         }))
     }
 
+    /// Whether a click named a list in any window so far.
+    pub(crate) fn clicks_reported(&self) -> bool {
+        self.state.clicks_reported
+    }
+
+    /// Notes that a click named a list; durable once the window is [done](Self::done).
+    pub(crate) fn note_clicks(&mut self) {
+        self.state.clicks_reported = true;
+    }
+
     /// Notes that everything before the end of `window` has been looked at, and what it showed published.
     pub(crate) fn done(&mut self, window: Window) -> Result<(), Error> {
         self.state.evaluated_until_ms = window.end_ms;
@@ -91,4 +104,32 @@ impl Schedule {
 
 fn path(lake_dir: &Path, pace: Pace) -> PathBuf {
     lake_dir.join(format!("_{}.json", pace.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace {
+        name: "evaluation",
+        every_ms: 10,
+        settles_ms: 0,
+    };
+
+    #[test]
+    fn that_clicks_are_reported_survives_a_restart_and_an_older_file_knows_of_none() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(path(dir.path(), PACE), r#"{"evaluated_until_ms": 10}"#).unwrap();
+        let mut schedule = Schedule::open(dir.path(), PACE).unwrap();
+        assert!(!schedule.clicks_reported());
+        schedule.note_clicks();
+        let window = Window {
+            start_ms: 10,
+            end_ms: 20,
+        };
+        schedule.done(window).unwrap();
+        let again = Schedule::open(dir.path(), PACE).unwrap();
+        assert!(again.clicks_reported());
+        assert_eq!(again.state.evaluated_until_ms, 20);
+    }
 }

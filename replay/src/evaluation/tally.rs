@@ -33,7 +33,7 @@ pub(super) struct Tally {
     pub(super) lists: u64,
     pub(super) censored: u64,
     pub(super) answered: u64,
-    clicks: u64,
+    pub(super) clicks: u64,
     movies: HashSet<u32>,
     users: BTreeMap<u64, OfUser>,
 }
@@ -163,17 +163,14 @@ impl Tally {
         self.mean(|user| user.reciprocal_rank)
     }
 
-    /// Clicked items over shown items; `None` where no click ever names a list, for then nothing reports clicks.
+    /// Clicked items over shown items. Means nothing where nothing reports clicks.
     pub(super) fn ctr(&self) -> Option<Estimate> {
-        (self.clicks > 0)
-            .then(|| cluster::proportion(self.users.values().map(|user| (user.clicked, user.shown))))
-            .flatten()
+        cluster::proportion(self.users.values().map(|user| (user.clicked, user.shown)))
     }
 
-    /// Lists with a click over all lists; `None` where no click ever names a list.
+    /// Lists with a click over all lists. Means nothing where nothing reports clicks.
     pub(super) fn clicked_lists(&self) -> Option<Estimate> {
-        let of_users = self.users.values().map(|user| (user.clicked_lists, user.lists));
-        (self.clicks > 0).then(|| cluster::proportion(of_users)).flatten()
+        cluster::proportion(self.users.values().map(|user| (user.clicked_lists, user.lists)))
     }
 
     /// Geometric mean of the seconds (plus one) to the first answer, less one.
@@ -226,9 +223,6 @@ pub(super) fn difference(a: &Tally, b: &Tally, figure: Figure) -> Option<Estimat
         Figure::Mrr => (user.reciprocal_rank, user.answered),
         Figure::Ctr => (user.clicked, user.shown),
     };
-    if matches!(figure, Figure::Ctr) && (a.clicks == 0 || b.clicks == 0) {
-        return None;
-    }
     let whole = |tally: &Tally| cluster::ratio(tally.users.values().map(parts));
     let (of_a, of_b) = (whole(a)?, whole(b)?);
     let mut influence: BTreeMap<u64, f64> = BTreeMap::new();
@@ -335,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_click_that_names_a_list_there_is_no_click_through_rate() {
+    fn only_a_click_that_names_the_list_counts_as_one() {
         let mut tally = Tally::default();
         let served = list("a", 1, 0, &[7]);
         let click = Answer {
@@ -343,7 +337,8 @@ mod tests {
             ..answer("e", 1, 7, 1, None)
         };
         tally.add(&served, &outcome(&served, &[click]), 10);
-        assert_eq!((tally.ctr(), tally.clicked_lists()), (None, None));
+        assert_eq!(tally.clicks, 0);
+        assert_eq!(tally.clicked_lists().unwrap().value, 0.0);
         assert_eq!(tally.hit_rate().unwrap().value, 1.0);
     }
 

@@ -13,6 +13,9 @@ use crate::table::Table;
 
 /// The rounds of the evaluation. A window's figures are published before it is noted as done, so a kill between the two
 /// publishes them again under the same ids, by which their readers recognise them.
+///
+/// Once a click has named a list, clicks are reported: windows without any show a rate of zero from then on, for a rate
+/// that vanishes when it is lowest tells nobody that it fell.
 pub(super) struct Evaluator<'a> {
     config: &'a Config,
     publisher: Publisher,
@@ -50,6 +53,7 @@ impl Round for Evaluator<'_> {
         };
         let options = EvaluationOptions {
             attribution_window_ms: self.config.evaluation.attribution_window_ms,
+            clicks_reported: self.windows.clicks_reported(),
             ..EvaluationOptions::default()
         };
         let evaluation = evaluate(&self.config.lake_dir, window.start_ms, window.end_ms, options).await?;
@@ -60,6 +64,9 @@ impl Round for Evaluator<'_> {
             .map(|metric| Outgoing::of(&metric))
             .collect();
         self.publisher.publish_all(&metrics).await?;
+        if evaluation.reports_clicks() {
+            self.windows.note_clicks();
+        }
         self.windows.done(window)?;
         tracing::info!(
             window_start_ms = window.start_ms,

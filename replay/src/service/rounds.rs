@@ -105,6 +105,16 @@ impl<'a> Windows<'a> {
         Ok(None)
     }
 
+    /// See [`Schedule::clicks_reported`].
+    pub(super) fn clicks_reported(&self) -> bool {
+        self.schedule.clicks_reported()
+    }
+
+    /// See [`Schedule::note_clicks`].
+    pub(super) fn note_clicks(&mut self) {
+        self.schedule.note_clicks();
+    }
+
     /// Notes that what `window` showed has been published.
     pub(super) fn done(&mut self, window: Window) -> Result<(), Error> {
         self.schedule.done(window)

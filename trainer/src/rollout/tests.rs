@@ -168,3 +168,23 @@ fn equal_models_are_seldom_rolled_back_over_many_looks() {
     // Two dozen looks at 2.576 standard errors: a few percent, one-sided.
     assert!(rolled_back <= 24, "{rolled_back} of 400");
 }
+
+#[test]
+fn where_neither_model_is_clicked_the_hits_decide() {
+    let mut rollout = with(1, online::CTR, 0.0, 0.0, 20_000);
+    let silent = judged(&rollout);
+    assert_eq!(silent.answer, Answer::Wait);
+    assert!(
+        silent.reason.contains("neither clicks nor hits"),
+        "{}",
+        silent.reason
+    );
+    rollout.observe(&figure(online::HIT_RATE, 2, 0.3, 20_000, 0));
+    rollout.observe(&figure(online::HIT_RATE, 1, 0.3, 20_000, 0));
+    assert_eq!(judged(&rollout).answer, Answer::Advance);
+    // The clicks of one model alone are a difference.
+    assert_eq!(
+        judged(&with(1, online::CTR, 0.0, 0.2, 20_000)).answer,
+        Answer::RollBack
+    );
+}
