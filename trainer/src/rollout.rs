@@ -170,9 +170,11 @@ impl Rollout {
         true
     }
 
-    /// Takes a figure, if it is about one of the two models in the present stage.
+    /// Takes a figure, if it is about all lists of one of the two models in the present stage. Those about a part of the
+    /// lists speak of lists that are in the whole already.
     pub(crate) fn observe(&mut self, figure: &QualityMetric) {
-        if figure.scope != "model" || figure.window_start_ms < self.since_ms {
+        let of_all = figure.scope == "model" && figure.population == "all";
+        if !of_all || figure.window_start_ms < self.since_ms {
             return;
         }
         if figure.model_version.as_ref() == Some(&self.version) {

@@ -170,6 +170,23 @@ fn equal_models_are_seldom_rolled_back_over_many_looks() {
 }
 
 #[test]
+fn a_list_counts_once_though_warm_and_cold_ones_are_told_apart_too() {
+    let mut rollout = rollout(1);
+    for version in [1, 2] {
+        rollout.observe(&figure(online::CTR, version, 0.2, 150, 0));
+        for (population, value, n) in [("warm", 0.25, 100), ("cold", 0.1, 50)] {
+            let mut part = figure(online::CTR, version, value, n, 0);
+            part.metric_id = format!("{}/{population}", part.metric_id);
+            part.population = population.to_owned();
+            rollout.observe(&part);
+        }
+    }
+    let difference = rollout.evidence.difference(online::CTR, 1).unwrap();
+    assert_eq!((difference.challenger_n, difference.champion_n), (150, 150));
+    assert_eq!(difference.challenger, 0.2);
+}
+
+#[test]
 fn where_neither_model_is_clicked_the_hits_decide() {
     let mut rollout = with(1, online::CTR, 0.0, 0.0, 20_000);
     let silent = judged(&rollout);
