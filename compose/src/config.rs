@@ -86,6 +86,15 @@ impl Config {
         }
     }
 
+    /// What two services are told that does not go together.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        let both = self.trainer.rollout.enabled && !self.recommender.experiment.name.is_empty();
+        both.then_some(
+            "while recommender.experiment runs, the challenger of a rollout answers nobody: trainer.rollout will find no \
+             evidence and give each challenger up after trainer.rollout.max_stage_ms",
+        )
+    }
+
     pub(crate) fn to_toml(&self) -> Result<String> {
         toml::to_string_pretty(self).context("writing the configuration as TOML")
     }
@@ -109,6 +118,16 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rollout_beside_an_experiment_is_a_contradiction() {
+        let mut config = Config::default();
+        assert_eq!(config.contradiction(), None);
+        config.trainer.rollout.enabled = true;
+        assert_eq!(config.contradiction(), None);
+        config.recommender.experiment.name = "variety".into();
+        assert!(config.contradiction().unwrap().contains("max_stage_ms"));
+    }
 
     #[test]
     fn the_printed_defaults_load_as_a_file_and_an_unknown_key_is_refused_by_name() {

@@ -45,6 +45,9 @@ impl Ground {
     fn new(common: &Common, parts: &[Part], adjust: impl FnOnce(&mut Config)) -> Result<Self> {
         let mut config = Config::load(common)?;
         adjust(&mut config);
+        if let Some(contradiction) = config.contradiction() {
+            tracing::warn!(contradiction, "two settings do not go together");
+        }
         let state = StateDir::new(&common.state_dir)?;
         services::place(&mut config, &state);
         let instance = Instance {

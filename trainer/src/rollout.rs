@@ -11,7 +11,8 @@
 //!   latency above it by more than the configured margin;
 //! - *advance*: the stage has lasted long enough, at least one of clicks and hits was measured on enough requests of
 //!   either model, and every one that was is confidently no worse than the margin allows;
-//! - *wait*: anything else. Too little evidence never promotes.
+//! - *wait*: anything else. Too little evidence never promotes. But while a challenger waits no other model is trained,
+//!   so a stage that has lasted for [`RolloutConfig::max_stage_ms`] ends the rollout: the champion stays.
 //!
 //! In the shadow nobody is served and there may be nothing to measure: that stage passes with its time, unless what was
 //! measured speaks against it. A person may take each step, or end the rollout, at any time by a model command.
@@ -30,6 +31,8 @@ pub use evidence::Evidence;
 /// Shares of the users by stage; behind the last comes the promotion.
 pub const SHARES: [f64; 3] = [0.0, 0.1, 0.5];
 
+const HOUR_MS: i64 = 60 * 60 * 1000;
+
 /// When a rollout goes on and when it ends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -39,6 +42,8 @@ pub struct RolloutConfig {
     pub enabled: bool,
     /// Shortest stay in a stage, ms.
     pub min_stage_ms: i64,
+    /// Longest stay in a stage, ms: a challenger about which the evidence still says too little is then given up.
+    pub max_stage_ms: i64,
     /// Fewest requests of either model behind a figure that counts.
     pub min_requests: u64,
     /// Largest tolerated relative loss in clicks or hits.
@@ -61,6 +66,7 @@ impl Default for RolloutConfig {
         Self {
             enabled: false,
             min_stage_ms: 10 * 60 * 1000,
+            max_stage_ms: 3 * 24 * HOUR_MS,
             min_requests: 200,
             max_relative_loss: 0.10,
             max_latency_growth: 0.25,
@@ -85,16 +91,22 @@ impl RolloutConfig {
             ("rollout.certainty", self.certainty),
             ("rollout.min_stage_ms", self.min_stage_ms as f64),
         ];
-        match shares
+        if let Some((key, _)) = shares
             .into_iter()
             .find(|(_, value)| !(value.is_finite() && *value >= 0.0))
         {
-            Some((key, _)) => Err(Error::Config {
+            return Err(Error::Config {
                 key,
                 detail: "must be a number that is not negative".to_owned(),
-            }),
-            None => Ok(()),
+            });
         }
+        if self.max_stage_ms < self.min_stage_ms {
+            return Err(Error::Config {
+                key: "rollout.max_stage_ms",
+                detail: "must not be below rollout.min_stage_ms".to_owned(),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -218,9 +230,11 @@ impl Rollout {
                 (Answer::Advance, false) => {}
             }
         }
-        let lasted = now_ms - self.since_ms >= config.min_stage_ms;
-        let shadow = SHARES[self.stage.min(SHARES.len() - 1)] == 0.0;
-        let (answer, reason) = if !against.is_empty() {
+        let lasted_ms = now_ms - self.since_ms;
+        let lasted = lasted_ms >= config.min_stage_ms;
+        let share = SHARES[self.stage.min(SHARES.len() - 1)];
+        let shadow = share == 0.0;
+        let (mut answer, mut reason) = if !against.is_empty() {
             (Answer::RollBack, against.join("; "))
         } else if !lasted {
             (Answer::Wait, "the stage has not lasted long enough".to_owned())
@@ -242,6 +256,14 @@ impl Rollout {
                 ),
             )
         };
+        if answer == Answer::Wait && lasted_ms >= config.max_stage_ms {
+            answer = Answer::RollBack;
+            reason = format!(
+                "the champion stays: {:.1} hours at {:.0}% of the users did not tell enough ({reason})",
+                lasted_ms as f64 / HOUR_MS as f64,
+                share * 100.0
+            );
+        }
         Judgement {
             answer,
             reason,

@@ -187,6 +187,34 @@ fn a_list_counts_once_though_warm_and_cold_ones_are_told_apart_too() {
 }
 
 #[test]
+fn a_stage_that_tells_too_little_for_too_long_keeps_the_champion_and_says_so() {
+    let config = RolloutConfig::default();
+    let doubtful = with(1, online::CTR, 0.19, 0.20, 400);
+    for waiting in [rollout(1), doubtful] {
+        let before = waiting.judge(&config, config.max_stage_ms - 1);
+        assert_eq!(before.answer, Answer::Wait);
+        let after = waiting.judge(&config, config.max_stage_ms);
+        assert_eq!(after.answer, Answer::RollBack);
+        assert!(
+            after.reason.starts_with("the champion stays: 72.0 hours at 10%"),
+            "{}",
+            after.reason
+        );
+        assert!(after.reason.contains(&before.reason), "{}", after.reason);
+    }
+    let good = with(2, online::CTR, 0.3, 0.2, 20_000);
+    assert_eq!(good.judge(&config, i64::MAX).answer, Answer::Advance);
+}
+
+#[test]
+fn the_longest_stay_is_not_below_the_shortest() {
+    let mut config = RolloutConfig::default();
+    config.check().unwrap();
+    config.max_stage_ms = config.min_stage_ms - 1;
+    assert!(config.check().unwrap_err().to_string().contains("max_stage_ms"));
+}
+
+#[test]
 fn where_neither_model_is_clicked_the_hits_decide() {
     let mut rollout = with(1, online::CTR, 0.0, 0.0, 20_000);
     let silent = judged(&rollout);

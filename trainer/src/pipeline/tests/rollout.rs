@@ -149,6 +149,23 @@ fn a_challenger_that_is_bad_online_is_rolled_back_by_itself() {
 }
 
 #[test]
+fn a_rollout_without_evidence_ends_with_the_champion_and_frees_the_way() {
+    let (world, mut worker) = staged();
+    worker.config.rollout.max_stage_ms = 0;
+    stage_second(&world, &mut worker);
+    world
+        .tick_until(&mut worker, |worker| worker.registry().state().rollout.is_none())
+        .unwrap();
+    assert_eq!(shares(&world), [0.0, 0.1]);
+    let last = world.model_events().pop().unwrap();
+    assert_eq!(
+        (last.kind, last.version.0.as_str()),
+        (ModelEventKind::RolledBack, "v000001")
+    );
+    assert!(last.reason.contains("the champion stays"), "{}", last.reason);
+}
+
+#[test]
 fn a_person_may_take_each_step_and_end_the_rollout() {
     let (world, mut worker) = staged();
     worker.config.rollout.min_stage_ms = 1_000_000;
