@@ -7,8 +7,9 @@
 //! 2. *Evidence*: at least [`GateConfig::min_users`] users were met.
 //! 3. *Primary*: NDCG@10 is better by at least [`GateConfig::min_relative_gain`], and the interval of that gain at
 //!    [`GateConfig::confidence`] lies above zero. The gain joins both protocols' relative gains, each weighted by the
-//!    inverse of its variance; the interval is a percentile bootstrap over users, in which a drawn user brings along
-//!    all its cases under both protocols ([`bootstrap`]). On a tie, or with too little evidence, the champion stays.
+//!    inverse of its variance; one under which neither model hits anything is left out. The interval is a percentile
+//!    bootstrap over users, in which a drawn user brings along all its cases under both protocols ([`bootstrap`]). On a
+//!    tie, or with too little evidence, the champion stays.
 //! 4. *Secondary*: no other metric, and neither protocol's own NDCG@10, is worse by more than
 //!    [`GateConfig::max_secondary_loss`]. A protocol that met fewer than `min_users` users is shown and not judged.
 //! 5. *Floors*: static figures reach [`GateConfig::floors`]. A floor that the champion misses too does not bind: a

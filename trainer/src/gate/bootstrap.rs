@@ -3,7 +3,9 @@
 //! Cases of one user are not independent, so whole users are drawn (the cluster bootstrap; Efron, Tibshirani: "An
 //! Introduction to the Bootstrap", 1993, §13, gives the percentile interval). Both models' cases of a drawn user, under
 //! both protocols, come along, so that every pairing survives: of models, and of the same user's two kinds of cases.
-//! The gains of both protocols are joined with inverse-variance weights, the variances being the bootstrap's own.
+//! The gains of both protocols are joined with inverse-variance weights, the variances being the bootstrap's own. A
+//! protocol under which neither model hits anything is left out: its gain of nothing at all would be as sure as can be,
+//! and would outweigh what the other one shows.
 
 use std::collections::BTreeMap;
 
@@ -34,6 +36,8 @@ pub struct Comparison {
     pub changes: BTreeMap<(Protocol, usize), Change>,
     /// The gain in the first metric over the joined protocols; absent where there is none.
     pub joint: Option<Change>,
+    /// Of the protocols asked for, those whose gains are joined.
+    pub joined: Vec<Protocol>,
     /// Users met under either protocol.
     pub users: usize,
 }
@@ -99,7 +103,8 @@ pub fn compare(
         }
         changes
     };
-    let seen = changes_of(&total(&mut (0..users.len())));
+    let whole = total(&mut (0..users.len()));
+    let seen = changes_of(&whole);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let sampled: Vec<Sums> = (0..if users.is_empty() { 0 } else { draws })
         .map(|_| {
@@ -125,7 +130,11 @@ pub fn compare(
     let weights: Vec<(usize, f64)> = Protocol::ALL
         .into_iter()
         .enumerate()
-        .filter(|(_, protocol)| joined.contains(protocol) && !theirs.panel(*protocol).users.is_empty())
+        .filter(|(panel, protocol)| {
+            joined.contains(protocol)
+                && !theirs.panel(*protocol).users.is_empty()
+                && whole.ours[*panel][0] + whole.theirs[*panel][0] > 0.0
+        })
         .map(|(panel, _)| {
             let spread = variance(sampled.iter().map(|draw| draw[panel][0]));
             (panel, 1.0 / (spread + LEAST_VARIANCE))
@@ -140,6 +149,7 @@ pub fn compare(
     Comparison {
         changes,
         joint,
+        joined: weights.iter().map(|&(panel, _)| Protocol::ALL[panel]).collect(),
         users: users.len(),
     }
 }
@@ -210,6 +220,21 @@ mod tests {
         assert!((joint.value - 0.1).abs() < 1e-3, "{joint:?}");
         let fixed = comparison.changes[&(Protocol::Static, 0)];
         assert!(fixed.lo < -0.05 && fixed.hi > 0.05, "{fixed:?}");
+    }
+
+    #[test]
+    fn a_protocol_under_which_neither_hits_anything_does_not_drown_the_other() {
+        let (nothing, theirs, ours) = ([0.0; 40], [0.2; 40], [0.25; 40]);
+        let of = |ours: &[f64], theirs: &[f64]| {
+            let (ours, theirs) = (card_of(&nothing, ours), card_of(&nothing, theirs));
+            compare(&ours, &theirs, &Protocol::ALL, 300, 0.95, 2)
+        };
+        let comparison = of(&ours, &theirs);
+        assert_eq!(comparison.joined, [Protocol::Prequential]);
+        let joint = comparison.joint.unwrap();
+        assert!((joint.value - 0.25).abs() < 1e-9 && joint.lo > 0.2, "{joint:?}");
+        let silent = of(&nothing, &nothing);
+        assert!(silent.joint.is_none() && silent.joined.is_empty());
     }
 
     #[test]

@@ -97,6 +97,9 @@ impl<'a> Checks<'a> {
             config.confidence,
             seed,
         );
+        if !comparison.joined.is_empty() {
+            joined = comparison.joined;
+        }
         self.primary(comparison.joint, comparison.users, &joined);
         for (&(protocol, metric), change) in &comparison.changes {
             let judged = enough(champion.panel(protocol));

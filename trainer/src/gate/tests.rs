@@ -76,6 +76,23 @@ fn a_gain_that_rests_on_few_users_is_not_proven() {
 }
 
 #[test]
+fn a_protocol_under_which_neither_hits_anything_neither_helps_nor_hinders() {
+    let silent = vec![0.0; 50];
+    let better = card_of(&silent, &users(1.1));
+    let champion = card_of(&silent, &users(1.0));
+    let decision = decide(&better, Some(&champion), &quick(), 1);
+    assert_eq!(decision.verdict, Verdict::Better, "{}", decision.reason);
+    let primary = decision
+        .checks
+        .iter()
+        .find(|check| check.check == "primary")
+        .unwrap();
+    assert_eq!(primary.metric, "prequential/ndcg@10");
+    let nothing = card_of(&silent, &silent);
+    assert_eq!(verdict(&nothing, Some(&nothing), &quick()), Verdict::NotProven);
+}
+
+#[test]
 fn a_loss_elsewhere_blocks_a_gain_in_the_primary_metric() {
     let recall = METRIC_RECALL_20;
     for (loss, expected) in [(0.96, Verdict::Better), (0.94, Verdict::SecondaryLoss)] {
