@@ -324,4 +324,7 @@ pub async fn evaluate(
 }
 
 #[cfg(test)]
+pub(crate) use list::testing;
+
+#[cfg(test)]
 mod tests;

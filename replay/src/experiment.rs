@@ -5,7 +5,7 @@
 //! stay in the arm in which they were first seen. What they did on lists before the experiment began is the covariate
 //! of CUPED. See [`marquee_statistics::experiment`] for what the looks may say, and how often.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ pub struct ExperimentOptions {
     pub experiment: String,
     /// The arm that the others are compared with.
     pub control: String,
-    /// Intended shares of the arms' users; arms that are not named get equal parts of the rest of 1.
+    /// Intended shares of the arms' users; arms that are not named get equal parts of the rest of 1. An arm whose share is
+    /// 0 is met by request only, and its size is not judged.
     pub shares: BTreeMap<String, f64>,
     /// Error over all looks and one arm.
     pub alpha: f64,
@@ -74,7 +75,8 @@ pub struct ExperimentReport {
     pub arms: Vec<ArmReport>,
     /// Hours that were looked at.
     pub looks: u64,
-    /// Sequential p-value of the arms' sizes: below 0.001 the experiment lost users and means nothing.
+    /// Sequential p-value of the arms' sizes: below 0.001 the experiment lost users and means nothing. `None` where there
+    /// are fewer than two arms to be judged.
     pub sample_ratio_p: Option<f64>,
     /// Users who were seen in more than one arm.
     pub crossed_users: u64,
@@ -167,7 +169,7 @@ struct State {
     clicks: Track,
     hits: Track,
     arm_of: HashMap<u64, Arc<str>>,
-    crossed: u64,
+    crossed: HashSet<u64>,
     looks: u64,
     sizes: BTreeMap<Arc<str>, u64>,
 }
@@ -202,7 +204,7 @@ impl State {
             }
         };
         if first != *arm {
-            self.crossed += 1;
+            self.crossed.insert(user);
             return;
         }
         self.clicks.count(user, arm, clicked, 1.0);
@@ -214,7 +216,8 @@ impl State {
 /// period before the experiment's first one serve as the time before.
 ///
 /// # Errors
-/// [`Error::Sql`] if the lake cannot be read, [`Error::Config`] for options that cannot be used.
+/// [`Error::Sql`] if the lake cannot be read, [`Error::Config`] for options that cannot be used, among them shares that
+/// add up to more than 1 or leave nothing for an arm that users are in.
 pub async fn experiment(
     lake_dir: &Path,
     from_ms: i64,
@@ -226,9 +229,9 @@ pub async fn experiment(
             "alpha must lie between 0 and 1, the effect above 0".into(),
         ));
     }
+    check_shares(&options.shares)?;
     let mut state = State::default();
-    let mut ratio: Option<(Vec<Arc<str>>, SampleRatio)> = None;
-    let mut ratio_p = None;
+    let mut sizes = Sizes::default();
     for_each_chunk(
         lake_dir,
         from_ms,
@@ -254,21 +257,15 @@ pub async fn experiment(
             state.looks += 1;
             state.clicks.look(options, chunk.to_ms());
             state.hits.look(options, chunk.to_ms());
-            // An arm that appears later makes the intended shares others: the check begins anew.
-            if ratio
-                .as_ref()
-                .is_none_or(|(arms, _)| arms.len() != state.sizes.len())
-            {
-                let arms: Vec<Arc<str>> = state.sizes.keys().cloned().collect();
-                ratio = SampleRatio::new(&intended(&arms, &options.shares)).map(|check| (arms, check));
-            }
-            if let Some((arms, check)) = &mut ratio {
-                let sizes: Vec<u64> = arms.iter().map(|arm| state.sizes[arm]).collect();
-                ratio_p = Some(check.look(&sizes));
-            }
+            sizes.look(&state.sizes, &options.shares);
         },
     )
     .await?;
+    if let Some(arm) = sizes.without_share {
+        return Err(Error::Config(format!(
+            "the shares leave nothing for arm {arm}, but it has users: name the shares of all arms"
+        )));
+    }
     let (measure, track) = if state.clicks.numerators > 0.0 {
         (Measure::ClickedLists, &state.clicks)
     } else {
@@ -294,28 +291,79 @@ pub async fn experiment(
         measure,
         arms,
         looks: state.looks,
-        sample_ratio_p: ratio_p,
-        crossed_users: state.crossed,
+        sample_ratio_p: sizes.p,
+        crossed_users: state.crossed.len() as u64,
     })
 }
 
-/// The arms' intended shares: those that are named, and equal parts of the rest for the others.
-fn intended(arms: &[Arc<str>], named: &BTreeMap<String, f64>) -> Vec<f64> {
+/// Shares within this of each other are the same.
+const ROUNDING: f64 = 1e-9;
+
+fn check_shares(shares: &BTreeMap<String, f64>) -> Result<(), Error> {
+    if let Some((arm, share)) = shares.iter().find(|(_, share)| !(0.0..=1.0).contains(*share)) {
+        return Err(Error::Config(format!(
+            "the share of {arm} is {share}, outside 0 to 1"
+        )));
+    }
+    let total: f64 = shares.values().sum();
+    if total > 1.0 + ROUNDING {
+        return Err(Error::Config(format!(
+            "the shares add up to {total}, more than 1"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether the arms have the users that were meant for them.
+#[derive(Debug, Default)]
+struct Sizes {
+    arms: Vec<Arc<str>>,
+    check: Option<SampleRatio>,
+    p: Option<f64>,
+    /// An arm that should not exist.
+    without_share: Option<Arc<str>>,
+}
+
+impl Sizes {
+    /// Takes one more look. A named arm counts also while nobody is in it: it may have lost everybody.
+    fn look(&mut self, users: &BTreeMap<Arc<str>, u64>, shares: &BTreeMap<String, f64>) {
+        let named = shares.keys().map(|arm| Arc::<str>::from(arm.as_str()));
+        let arms: BTreeSet<Arc<str>> = users.keys().cloned().chain(named).collect();
+        let mut intended = intended(arms.into_iter().collect(), shares);
+        if let Some((arm, _)) = intended
+            .iter()
+            .find(|(arm, share)| *share <= ROUNDING && !shares.contains_key(&**arm))
+        {
+            self.without_share = Some(Arc::clone(arm));
+            return;
+        }
+        intended.retain(|(_, share)| *share > ROUNDING);
+        let (arms, shares): (Vec<Arc<str>>, Vec<f64>) = intended.into_iter().unzip();
+        // An arm that appears later makes the intended shares others: the check begins anew.
+        if arms != self.arms {
+            self.check = SampleRatio::new(&shares);
+            self.arms = arms;
+        }
+        let sizes: Vec<u64> = self
+            .arms
+            .iter()
+            .map(|arm| users.get(arm).copied().unwrap_or(0))
+            .collect();
+        self.p = self.check.as_mut().map(|check| check.look(&sizes));
+    }
+}
+
+/// The arms with their intended shares: those that are named, and equal parts of the rest for the others.
+fn intended(arms: Vec<Arc<str>>, named: &BTreeMap<String, f64>) -> Vec<(Arc<str>, f64)> {
     let rest: f64 = 1.0 - named.values().sum::<f64>();
     let others = arms.iter().filter(|arm| !named.contains_key(&***arm)).count();
-    arms.iter()
-        .map(|arm| named.get(&**arm).copied().unwrap_or(rest / others.max(1) as f64))
+    arms.into_iter()
+        .map(|arm| {
+            let share = named.get(&*arm).copied().unwrap_or(rest / others.max(1) as f64);
+            (arm, share)
+        })
         .collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arms_without_a_named_share_divide_the_rest() {
-        let arms: Vec<Arc<str>> = ["a", "b", "c"].map(Into::into).into();
-        let named = BTreeMap::from([("a".to_owned(), 0.5)]);
-        assert_eq!(intended(&arms, &named), [0.5, 0.25, 0.25]);
-    }
-}
+mod tests;

@@ -186,6 +186,14 @@ async fn a_better_arm_wins_and_an_equal_one_does_not() {
     };
     let report = experiment(dir.path(), 0, i64::MAX / 2, &wrong).await.unwrap();
     assert!(report.has_sample_ratio_mismatch() && report.winner().is_none());
+    let nothing_left = ExperimentOptions {
+        shares: BTreeMap::from([("control".to_owned(), 1.0)]),
+        ..options()
+    };
+    let refused = experiment(dir.path(), 0, i64::MAX / 2, &nothing_left)
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("arm b"), "{refused}");
 
     let dir = tempfile::tempdir().unwrap();
     trial(dir.path(), 0.2);

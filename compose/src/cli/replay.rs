@@ -102,7 +102,8 @@ pub(crate) struct ExperimentArgs {
     #[arg(long, default_value = "control", value_name = "ARM")]
     pub(crate) control: String,
 
-    /// Intended share of an arm's users, for example `control=0.9`; may be repeated, the other arms divide the rest
+    /// Intended share of an arm's users, for example `control=0.9`; may be repeated, the other arms divide the rest. By
+    /// default as the recommender is configured, if it is for this experiment
     #[arg(long = "share", value_name = "ARM=SHARE", value_parser = arm_share)]
     pub(crate) shares: Vec<(String, f64)>,
 

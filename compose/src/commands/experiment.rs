@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use marquee_recommender::traffic::ExperimentConfig;
 use marquee_replay::{ArmReport, ExperimentOptions, ExperimentReport, Measure, experiment};
 use marquee_runtime::{Clock, SystemClock};
 
@@ -14,20 +15,34 @@ use crate::instance::StateDir;
 pub(crate) async fn run(common: &Common, args: ExperimentArgs) -> Result<()> {
     let state = StateDir::new(&common.state_dir)?;
     let (from, to) = period(args.from.as_deref(), args.to.as_deref())?;
+    let config = Config::load(common)?;
     let options = ExperimentOptions {
+        shares: shares(&args.experiment, args.shares, &config.recommender.experiment),
         experiment: args.experiment,
         control: args.control,
-        shares: args.shares.into_iter().collect::<BTreeMap<_, _>>(),
         alpha: args.alpha,
         effect: args.effect,
         least_users: args.least_users,
         k: 10,
-        attribution_window_ms: Config::load(common)?.replay.evaluation.attribution_window_ms,
+        attribution_window_ms: config.replay.evaluation.attribution_window_ms,
         as_of_ms: SystemClock.now_ms(),
     };
     let report = experiment(&state.lake(), from, to, &options).await?;
     print(&options, &report);
     Ok(())
+}
+
+/// The shares that were named; without any, those that the recommender is configured with, if it is for this experiment.
+fn shares(
+    experiment: &str,
+    named: Vec<(String, f64)>,
+    configured: &ExperimentConfig,
+) -> BTreeMap<String, f64> {
+    if !named.is_empty() || configured.name != experiment {
+        return named.into_iter().collect();
+    }
+    let arms = configured.arms.iter();
+    arms.map(|arm| (arm.name.clone(), arm.share)).collect()
 }
 
 fn print(options: &ExperimentOptions, report: &ExperimentReport) {
@@ -48,7 +63,7 @@ fn print(options: &ExperimentOptions, report: &ExperimentReport) {
     }
     if report.crossed_users > 0 {
         println!(
-            "{} lists went to users of another arm and are left out",
+            "{} users were seen in more than one arm; what they got outside their first is left out",
             report.crossed_users
         );
     }
@@ -77,5 +92,36 @@ fn line(arm: &ArmReport) -> String {
             comparison.variance_removed * 100.0
         ),
         _ => head,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use marquee_recommender::traffic::ArmConfig;
+
+    use super::*;
+
+    #[test]
+    fn the_configured_shares_hold_for_their_experiment_unless_others_are_named() {
+        let arm = |name: &str, share| ArmConfig {
+            name: name.into(),
+            share,
+            ..ArmConfig::default()
+        };
+        let configured = ExperimentConfig {
+            name: "variety".into(),
+            salt: String::new(),
+            arms: vec![arm("control", 0.9), arm("varied", 0.1)],
+        };
+        let of = |experiment, named: &[(&str, f64)]| {
+            let named = named.iter().map(|(arm, share)| ((*arm).to_owned(), *share));
+            shares(experiment, named.collect(), &configured)
+                .into_iter()
+                .collect::<Vec<_>>()
+        };
+        let (control, varied) = (("control".to_owned(), 0.9), ("varied".to_owned(), 0.1));
+        assert_eq!(of("variety", &[]), [control, varied]);
+        assert_eq!(of("another", &[]), []);
+        assert_eq!(of("variety", &[("control", 0.5)]), [("control".to_owned(), 0.5)]);
     }
 }
