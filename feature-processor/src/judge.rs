@@ -2,8 +2,7 @@
 
 use marquee_runtime::bus::RawRecord;
 use marquee_schemas::{
-    Bytes64, DeadLetter, DecodeError, Interaction, Limits, MAX_INTERACTION_BYTES, Reason, SchemaVersion,
-    UserId, decode,
+    DeadLetter, DecodeError, Interaction, Limits, MAX_INTERACTION_BYTES, Reason, UserId, decode,
 };
 
 /// The name under which this service signs dead letters.
@@ -31,18 +30,7 @@ impl Refusal {
     /// The dead letter of `record`, refused for this reason at `now_ms`.
     #[must_use]
     pub fn dead_letter(&self, record: &RawRecord, now_ms: i64) -> DeadLetter {
-        DeadLetter {
-            schema_version: SchemaVersion,
-            topic: record.topic.to_string(),
-            partition: record.partition,
-            offset: record.offset,
-            stage: STAGE.into(),
-            reason: self.reason,
-            detail: self.detail.clone(),
-            key: record.key.clone().map(Bytes64),
-            payload: Bytes64(record.value.clone().unwrap_or_default()),
-            at_ms: now_ms,
-        }
+        DeadLetter::of(STAGE, &record.origin(), self.reason, &self.detail, now_ms)
     }
 }
 
@@ -113,7 +101,7 @@ fn read(value: Option<&[u8]>, now_ms: i64, limits: Limits) -> Result<Interaction
 
 #[cfg(test)]
 mod tests {
-    use marquee_schemas::Topic;
+    use marquee_schemas::{Bytes64, Topic};
 
     use super::*;
 

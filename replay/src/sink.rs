@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use marquee_runtime::Clock;
 use marquee_runtime::bus::{Handler, RawRecord, Start};
-use marquee_schemas::{DeadLetter, SchemaVersion, Topic};
+use marquee_schemas::{DeadLetter, Topic};
 
 use catalogue::CatalogueShard;
 pub(crate) use catalogue::apply as apply_movie;
@@ -109,19 +109,9 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    fn refusal(&self, record: &RawRecord, poison: Poison) -> DeadLetter {
-        DeadLetter {
-            schema_version: SchemaVersion,
-            topic: record.topic.name().to_owned(),
-            partition: record.partition,
-            offset: record.offset,
-            stage: "replay".into(),
-            reason: poison.reason,
-            detail: poison.detail,
-            key: record.key.clone().map(marquee_schemas::Bytes64),
-            payload: marquee_schemas::Bytes64(record.value.clone().unwrap_or_default()),
-            at_ms: self.clock.now_ms(),
-        }
+    fn refusal(&self, record: &RawRecord, poison: &Poison) -> DeadLetter {
+        let now_ms = self.clock.now_ms();
+        DeadLetter::of("replay", &record.origin(), poison.reason, &poison.detail, now_ms)
     }
 
     fn publish_refused(&self, letters: &[DeadLetter]) -> Result<(), Error> {

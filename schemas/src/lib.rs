@@ -24,7 +24,7 @@ mod trigger_decision;
 
 pub use alert::{Alert, Severity};
 pub use codec::{DecodeError, Record, SchemaVersion, decode, encode};
-pub use dead_letter::{Bytes64, DeadLetter, Reason};
+pub use dead_letter::{Bytes64, DeadLetter, MAX_LETTER_PAYLOAD_BYTES, Origin, Reason};
 pub use feature_row::FeatureRow;
 pub use features::{
     FeatureKey, FeatureRecord, HISTORY_CHUNK_LEN, HistoryChunk, HistoryEntry, MovieFeatures, UserFeatures,

@@ -108,7 +108,7 @@ impl Topic {
             }
         };
         let max_message_bytes = match self {
-            // A dead letter carries the refused bytes in base64, a third longer.
+            // A dead letter carries up to 2 MiB of the refused bytes in base64, a third longer.
             Self::DeadLetters => 4 * MIB,
             _ => MIB,
         };

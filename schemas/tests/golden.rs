@@ -343,6 +343,27 @@ fn quality_metrics_dead_letters_and_alerts_keep_their_bytes() {
             detail: "expected value at line 1 column 1".into(),
             key: Some(Bytes64(b"7".to_vec())),
             payload: Bytes64(vec![0xff, 0x00]),
+            truncated: false,
+            payload_bytes: None,
+            payload_sha256: None,
+            at_ms: 881_250_949_000,
+        },
+    );
+    check(
+        "dead-letter-truncated",
+        &DeadLetter {
+            schema_version: SchemaVersion,
+            topic: "interactions".into(),
+            partition: 3,
+            offset: 18,
+            stage: "feature-processor".into(),
+            reason: Reason::TooLarge,
+            detail: "3500000 bytes, at most 131072".into(),
+            key: Some(Bytes64(b"7".to_vec())),
+            payload: Bytes64(vec![0xff, 0x00]),
+            truncated: true,
+            payload_bytes: Some(3_500_000),
+            payload_sha256: Some("ab".repeat(32)),
             at_ms: 881_250_949_000,
         },
     );

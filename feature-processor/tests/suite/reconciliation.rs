@@ -122,6 +122,30 @@ proptest! {
 }
 
 #[test]
+fn of_a_record_of_megabytes_a_letter_remains_that_its_topic_takes() {
+    let mut log = Log::default();
+    log.push(0, Some(vec![b'x'; 3_500_000]));
+    log.event(1, &view("a", 0, 1, 5));
+    let folder = tempfile::tempdir().unwrap();
+    let sink = MemorySink::default();
+    let mut fold = processor(&config(folder.path()), &catalogue(1), &sink);
+    fold.assigned(Topic::Interactions, &[0]).unwrap();
+    fold.handle(log.0[&0].clone()).unwrap();
+    let counters = fold.stores()[&0].counters();
+    assert_eq!((counters.refused(), counters.applied), (1, 1));
+    let records = sink.records();
+    let bytes = records
+        .iter()
+        .find(|record| record.topic == Topic::DeadLetters)
+        .and_then(|record| record.value.as_deref())
+        .unwrap();
+    assert!(bytes.len() < Topic::DeadLetters.spec().max_message_bytes);
+    let letter: DeadLetter = decode(bytes).unwrap();
+    assert_eq!((letter.truncated, letter.payload_bytes), (true, Some(3_500_000)));
+    assert_eq!((letter.partition, letter.offset), (0, 100));
+}
+
+#[test]
 fn offsets_without_a_record_are_counted_and_the_rest_reconciles() {
     let mut log = Log::default();
     for n in 0..10 {

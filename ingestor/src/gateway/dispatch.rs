@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use marquee_runtime::BusError;
 use marquee_runtime::bus::Outgoing;
-use marquee_schemas::{
-    Bytes64, DeadLetter, DecodeError, Interaction, Limits, MAX_INTERACTION_BYTES, SchemaVersion, decode,
-};
+use marquee_schemas::{DeadLetter, DecodeError, Interaction, Limits, MAX_INTERACTION_BYTES, Origin, decode};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
@@ -177,18 +175,14 @@ impl Inner {
     ) -> Vec<Acknowledgement> {
         let mut letters = Vec::with_capacity(refused.len());
         for (_, payload, error) in refused {
-            let letter = DeadLetter {
-                schema_version: SchemaVersion,
-                topic: TOPIC.to_owned(),
+            let origin = Origin {
+                topic: TOPIC,
                 partition: self.instance,
                 offset: self.next_letter.fetch_add(1, Ordering::Relaxed),
-                stage: STAGE.to_owned(),
-                reason: error.reason(),
-                detail: error.to_string(),
                 key: None,
-                payload: Bytes64(payload.to_vec()),
-                at_ms: now_ms,
+                value: Some(payload),
             };
+            let letter = DeadLetter::of(STAGE, &origin, error.reason(), &error.to_string(), now_ms);
             match self.send_by(&Outgoing::of(&letter), deadline).await {
                 Ok(acknowledgement) => letters.push(acknowledgement),
                 Err(error) => self.lost_letter(&error.to_string()),

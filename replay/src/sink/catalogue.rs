@@ -86,7 +86,7 @@ impl CatalogueShard {
         context.counts.take();
         match apply(&mut self.movies, record) {
             Ok(()) => self.applied += 1,
-            Err(poison) => self.refused.push(context.refusal(record, poison)),
+            Err(poison) => self.refused.push(context.refusal(record, &poison)),
         }
         self.next_offset = Some(record.next_offset());
         self.bytes += record.value.as_ref().map_or(0, Vec::len);

@@ -76,7 +76,7 @@ impl EventShard {
         context.counts.take();
         match self.rows.push(record) {
             Ok(time) => self.origins.push((record.offset, time)),
-            Err(poison) => self.refused.push(context.refusal(record, poison)),
+            Err(poison) => self.refused.push(context.refusal(record, &poison)),
         }
         self.next_offset = Some(record.next_offset());
         self.bytes += record.value.as_ref().map_or(0, Vec::len);

@@ -7,7 +7,9 @@ use std::sync::Mutex;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{Int32Type, Int64Type};
 use marquee_runtime::{BusError, ManualClock};
-use marquee_schemas::{Interaction, Kind, Movie, MovieId, QualityMetric, Record, UserId, encode};
+use marquee_schemas::{
+    Interaction, Kind, Movie, MovieId, QualityMetric, Record, SchemaVersion, UserId, encode,
+};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use marquee_runtime::bus::{Outgoing, RawRecord};
 use marquee_schemas::{
-    Bytes64, DeadLetter, DecodeError, ModelCommand, QualityMetric, Reason, RetrainEvent, SchemaVersion,
-    Topic, decode,
+    DeadLetter, DecodeError, ModelCommand, QualityMetric, Reason, RetrainEvent, Topic, decode,
 };
 
 use crate::registry::{Intake, RegistryState};
@@ -64,16 +63,12 @@ fn dead_letter(record: &RawRecord, error: &DecodeError, now_ms: i64) -> Outgoing
         Some(value) if !value.is_empty() => error.reason(),
         _ => Reason::Empty,
     };
-    Outgoing::of(&DeadLetter {
-        schema_version: SchemaVersion,
-        topic: record.topic.name().to_owned(),
-        partition: record.partition,
-        offset: record.offset,
-        stage: "trainer".to_owned(),
+    let detail = error.to_string();
+    Outgoing::of(&DeadLetter::of(
+        "trainer",
+        &record.origin(),
         reason,
-        detail: error.to_string(),
-        key: record.key.clone().map(Bytes64),
-        payload: Bytes64(record.value.clone().unwrap_or_default()),
-        at_ms: now_ms,
-    })
+        &detail,
+        now_ms,
+    ))
 }

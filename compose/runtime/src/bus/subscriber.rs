@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use marquee_schemas::Topic;
+use marquee_schemas::{Origin, Topic};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -48,6 +48,18 @@ impl RawRecord {
             timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
+        }
+    }
+
+    /// What a dead letter says of it.
+    #[must_use]
+    pub fn origin(&self) -> Origin<'_> {
+        Origin {
+            topic: self.topic.name(),
+            partition: self.partition,
+            offset: self.offset,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
         }
     }
 
