@@ -75,7 +75,8 @@ impl Service {
             self.bind().await?;
         }
         let listener = self.listener.take();
-        let sink = BusSink::new(self.bus.publisher_at(CLIENT_ID, Priority::Low)?, token.clone());
+        let publisher = self.bus.publisher_at(CLIENT_ID, Priority::Low)?;
+        let sink = BusSink::new(publisher, token.clone(), Arc::clone(&self.clock));
         let catalogue = TopicCatalogue::new(self.bus.clone(), token.clone());
         let subscription = if self.config.all_partitions {
             Subscription::All

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use marquee_runtime::bus::{Outgoing, Publisher};
+use marquee_runtime::Clock;
+use marquee_runtime::bus::{BusError, Outgoing, Publisher};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
@@ -17,27 +18,51 @@ pub trait Sink: Send + 'static {
     fn publish(&mut self, records: &[Outgoing]) -> Result<bool, Error>;
 }
 
-/// Publishes on the bus, acknowledged by all replicas; waits for a broker that is away until the service stops.
+/// Publishes on the bus, acknowledged by all replicas; waits for a broker that is away until the service stops. A record
+/// that no broker takes is passed over with an alert: in the outbox it would hold up every later one, also after a
+/// restart.
 #[derive(Debug)]
 pub struct BusSink {
     publisher: Publisher,
     stopping: CancellationToken,
+    clock: Arc<dyn Clock>,
 }
 
 impl BusSink {
     /// A sink that gives up on transient failures only once `stopping` is cancelled.
     #[must_use]
-    pub fn new(publisher: Publisher, stopping: CancellationToken) -> Self {
-        Self { publisher, stopping }
+    pub fn new(publisher: Publisher, stopping: CancellationToken, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            publisher,
+            stopping,
+            clock,
+        }
+    }
+
+    /// Sends what can be sent, and of the rest an alert each.
+    fn send(&self, records: &[Outgoing]) -> Result<(), BusError> {
+        let give_up = || self.stopping.is_cancelled();
+        let refused = self.publisher.publish_each_blocking(records, give_up)?;
+        let mut alerts = Vec::with_capacity(refused.len());
+        for unsendable in refused {
+            tracing::error!(
+                kafka.topic = %unsendable.record.topic,
+                key = %String::from_utf8_lossy(&unsendable.record.key),
+                bytes = unsendable.record.value.as_ref().map_or(0, Vec::len),
+                error = %unsendable.error,
+                "a record that the broker refuses is dropped from the outbox"
+            );
+            alerts.push(Outgoing::of(
+                &unsendable.alert("feature-processor", self.clock.now_ms()),
+            ));
+        }
+        self.publisher.publish_all_blocking(&alerts, give_up)
     }
 }
 
 impl Sink for BusSink {
     fn publish(&mut self, records: &[Outgoing]) -> Result<bool, Error> {
-        match self
-            .publisher
-            .publish_all_blocking(records, || self.stopping.is_cancelled())
-        {
+        match self.send(records) {
             Ok(()) => Ok(true),
             Err(error) if error.is_transient() && self.stopping.is_cancelled() => {
                 tracing::warn!(%error, records = records.len(), "stopping with records left in the outbox");

@@ -170,12 +170,14 @@ impl Service {
 
     async fn sink_once(&self, token: &CancellationToken) -> Result<(), Error> {
         let publisher = self.bus.publisher("marquee-replay")?;
+        let clock = Arc::clone(&self.clock);
+        let dead_letters = BusDeadLetters::new(publisher.clone(), token.clone(), clock);
         let context = Context {
             flush: self.config.flush.clone(),
             compaction: self.config.compaction.clone(),
             retention: self.config.retention.clone(),
             clock: Arc::clone(&self.clock),
-            dead_letters: Box::new(BusDeadLetters::new(publisher.clone(), token.clone())),
+            dead_letters: Box::new(dead_letters),
             counts: Arc::clone(&self.counts),
         };
         let (dir, bus) = (self.config.lake_dir.clone(), self.bus.clone());

@@ -15,7 +15,7 @@ mod subscriber;
 pub use admin::Watermarks;
 pub use config::BusConfig;
 pub use error::BusError;
-pub use publisher::{Outgoing, Publisher};
+pub use publisher::{Outgoing, Publisher, Unsendable};
 pub use subscriber::{Handler, RawRecord, Start, Subscriber, SubscriberConfig, Subscription};
 
 /// A connection description from which publishers, subscribers and readers are made. Cheap to clone.

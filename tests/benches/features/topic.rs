@@ -173,7 +173,8 @@ pub(crate) fn consume(words: &[&str]) -> Outcome<Value> {
             };
             let mut reading = SubscriberConfig::new("marquee-bench-processor", Subscription::All);
             reading.max_batch = config.max_batch_records;
-            let sink = BusSink::new(bus.publisher("marquee-bench-processor")?, token.clone());
+            let publisher = bus.publisher("marquee-bench-processor")?;
+            let sink = BusSink::new(publisher, token.clone(), Arc::new(SystemClock));
             let movies = TopicCatalogue::new(bus.clone(), token.clone());
             let handler = Until {
                 inner: Processor::new(config, Arc::new(SystemClock), movies, sink)?,

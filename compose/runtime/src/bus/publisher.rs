@@ -1,12 +1,18 @@
 //! Sending records.
 
+#[cfg(test)]
+mod tests;
+
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 use futures::future::join_all;
-use marquee_schemas::{Record, Topic, encode};
+use marquee_schemas::{Alert, Record, SchemaVersion, Severity, Topic, encode};
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
@@ -20,6 +26,11 @@ use crate::priority::Priority;
 /// The client spins through the last millisecond of each wait: with its own threads, which wait for a tenth of a second,
 /// a process with ten idle publishers is never idle.
 const POLL: Duration = Duration::from_secs(1);
+/// How often who waits for acknowledgements asks whether to go on waiting ...
+const SLICE: Duration = Duration::from_millis(100);
+/// ... and how long it goes on when told to give up: a broker that is there has answered by then, and nothing need be
+/// sent a second time.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A record in bytes, ready to be sent. `value: None` is a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,6 +185,86 @@ impl Bus {
     }
 }
 
+/// A record that no broker takes as it is.
+#[derive(Debug)]
+pub struct Unsendable<'a> {
+    /// The record.
+    pub record: &'a Outgoing,
+    /// Why not.
+    pub error: BusError,
+}
+
+impl Unsendable<'_> {
+    /// What a person should hear of it from `source`, which passes the record over.
+    #[must_use]
+    pub fn alert(&self, source: &str, now_ms: i64) -> Alert {
+        let Outgoing {
+            topic, key, value, ..
+        } = self.record;
+        let name: String = String::from_utf8_lossy(key).chars().take(100).collect();
+        let bytes = value.as_ref().map_or(0, Vec::len);
+        Alert {
+            schema_version: SchemaVersion,
+            alert_id: format!("{source}/record_refused/{topic}/{name}"),
+            severity: Severity::Critical,
+            source: source.to_owned(),
+            condition: "record_refused".into(),
+            message: format!(
+                "the record {name} of {topic}, {bytes} bytes, is refused by the broker and was passed over: {}",
+                self.error
+            ),
+            numbers: [("bytes".to_owned(), bytes as f64)].into(),
+            at_ms: now_ms,
+        }
+    }
+}
+
+/// Whether to go on waiting.
+struct Patience<F> {
+    give_up: F,
+    since: Option<Instant>,
+}
+
+impl<F: Fn() -> bool> Patience<F> {
+    fn new(give_up: F) -> Self {
+        Self { give_up, since: None }
+    }
+
+    fn is_over(&mut self) -> bool {
+        (self.give_up)() && self.since.get_or_insert_with(Instant::now).elapsed() >= GRACE
+    }
+
+    /// Waits on this thread; `None` if patience ends first.
+    fn wait<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Some(output);
+            }
+            if self.is_over() {
+                return None;
+            }
+            std::thread::park_timeout(SLICE);
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn gave_up(records: usize) -> BusError {
+    BusError::Transient {
+        context: format!("waiting for the broker to take {records} records"),
+        source: KafkaError::MessageProduction(RDKafkaErrorCode::OperationTimedOut),
+    }
+}
+
 impl Publisher {
     /// Puts a record into the queue without waiting.
     ///
@@ -242,14 +333,49 @@ impl Publisher {
     /// otherwise. A retried batch may arrive twice: its records must be idempotent (compacted or carrying ids).
     ///
     /// # Errors
-    /// A failure that no retry mends, or the last transient one once `give_up` returns true.
+    /// A failure that no retry mends, or a transient one once `give_up` returns true, which is also asked while the
+    /// broker does not answer.
     pub fn publish_all_blocking(
         &self,
         records: &[Outgoing],
         give_up: impl Fn() -> bool,
     ) -> Result<(), BusError> {
+        match self.retrying(records, &give_up)?.into_iter().next() {
+            Some(refused) => Err(refused.error),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Publisher::publish_all_blocking`], but a record that no broker takes does not keep the others from arriving:
+    /// these are what is returned.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish_all_blocking`], refused records aside.
+    pub fn publish_each_blocking<'a>(
+        &self,
+        records: &'a [Outgoing],
+        give_up: impl Fn() -> bool,
+    ) -> Result<Vec<Unsendable<'a>>, BusError> {
+        let mut refused = self.retrying(records, &give_up)?;
+        if refused.is_empty() || records.len() == 1 {
+            return Ok(refused);
+        }
+        // A broker refuses whole batches: the others in one with a large record are taken when they come alone.
+        let suspects = std::mem::take(&mut refused);
+        for suspect in suspects {
+            refused.extend(self.retrying(std::slice::from_ref(suspect.record), &give_up)?);
+        }
+        Ok(refused)
+    }
+
+    fn retrying<'a>(
+        &self,
+        records: &'a [Outgoing],
+        give_up: &impl Fn() -> bool,
+    ) -> Result<Vec<Unsendable<'a>>, BusError> {
+        let mut patience = Patience::new(give_up);
         loop {
-            match self.try_all_blocking(records) {
+            match self.try_all_blocking(records, &mut patience) {
                 Err(error) if error.is_transient() && !give_up() => {
                     tracing::warn!(%error, records = records.len(), "sending failed, trying again");
                     std::thread::sleep(Duration::from_millis(200));
@@ -259,24 +385,39 @@ impl Publisher {
         }
     }
 
-    fn try_all_blocking(&self, records: &[Outgoing]) -> Result<(), BusError> {
+    fn try_all_blocking<'a>(
+        &self,
+        records: &'a [Outgoing],
+        patience: &mut Patience<impl Fn() -> bool>,
+    ) -> Result<Vec<Unsendable<'a>>, BusError> {
+        let mut refused = Vec::new();
         let mut pending = Vec::with_capacity(records.len());
         for record in records {
             loop {
                 match self.try_send(record) {
+                    Err(BusError::QueueFull) if patience.is_over() => return Err(gave_up(records.len())),
                     Err(BusError::QueueFull) => std::thread::sleep(Duration::from_millis(1)),
+                    Err(error @ BusError::Refused { .. }) => {
+                        refused.push(Unsendable { record, error });
+                        break;
+                    }
                     Err(error) => return Err(error),
                     Ok(sent) => {
-                        pending.push(sent.acknowledged());
+                        pending.push(async move { (record, sent.acknowledged().await) });
                         break;
                     }
                 }
             }
         }
-        for outcome in futures::executor::block_on(join_all(pending)) {
-            outcome?;
+        let outcomes = patience.wait(join_all(pending));
+        for (record, outcome) in outcomes.ok_or_else(|| gave_up(records.len()))? {
+            match outcome {
+                Ok(_) => {}
+                Err(error @ BusError::Refused { .. }) => refused.push(Unsendable { record, error }),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Waits until everything queued has been acknowledged or has failed.
