@@ -26,6 +26,8 @@ use crate::priority::Priority;
 /// The client spins through the last millisecond of each wait: with its own threads, which wait for a tenth of a second,
 /// a process with ten idle publishers is never idle.
 const POLL: Duration = Duration::from_secs(1);
+/// How long a new publisher's thread waits for an answer before the first record; a broker that is away costs it once.
+const WARM_UP: Duration = Duration::from_millis(500);
 /// How often who waits for acknowledgements asks whether to go on waiting ...
 const SLICE: Duration = Duration::from_millis(100);
 /// ... and how long it goes on when told to give up: a broker that is there has answered by then, and nothing need be
@@ -171,6 +173,7 @@ impl Bus {
                     Err(error) => return drop(sender.send(Err(error))),
                 };
                 if sender.send(Ok(Arc::clone(&producer))).is_ok() {
+                    warm_up(&producer);
                     while !stopped.load(Ordering::Relaxed) {
                         producer.poll(POLL);
                     }
@@ -182,6 +185,18 @@ impl Bus {
             .map_err(|error| failed(error.to_string()))?
             .map_err(|error| BusError::from_kafka("creating a publisher", error))?;
         Ok(Publisher(Arc::new(Polled { producer, stop })))
+    }
+}
+
+/// Fetches a producer's id before the first record needs it. The client asks for one when it gets an answer about the
+/// cluster, and else twice a second; the first answer comes over a connection that it then gives up, so that it is asked
+/// again over the one that stays. Without a broker this does nothing.
+fn warm_up(producer: &BaseProducer<Acknowledge>) {
+    for _ in 0..2 {
+        if let Err(error) = producer.client().fetch_metadata(None, WARM_UP) {
+            tracing::debug!(%error, "a publisher begins without a broker");
+            return;
+        }
     }
 }
 
