@@ -124,6 +124,14 @@ pub(crate) async fn a_record_that_no_broker_takes_is_refused(broker: Broker) {
     let publisher = bus.publisher("test").unwrap();
     let huge = outgoing(Topic::Interactions, None, "k", "x".repeat(5_000_000));
     assert!(matches!(publisher.try_send(&huge), Err(BusError::Refused { .. })));
+    // This one leaves the client, and is larger than its topic takes: noise cannot be compressed.
+    let noise = (0_u32..400_000).map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 31));
+    let large = Outgoing {
+        value: Some(noise.flat_map(u32::to_le_bytes).collect()),
+        ..outgoing(Topic::Interactions, None, "k", "")
+    };
+    let outcome = publisher.try_send(&large).unwrap().acknowledged().await;
+    assert!(matches!(outcome, Err(BusError::Refused { .. })), "{outcome:?}");
     // No retry mends a partition that is not there.
     let astray = outgoing(Topic::Interactions, Some(99), "k", "v");
     let error = match publisher.try_send(&astray) {

@@ -24,6 +24,7 @@ use tansu_sans_io::ErrorCode;
 use tansu_sans_io::record::deflated::Batch;
 
 use self::producers::{Order, Producers};
+pub(super) use self::segment::batch_bytes;
 use self::segment::{Header, MAGIC, Name, Segment};
 
 /// Where a segment ends and the next begins.

@@ -35,12 +35,14 @@ use tokio::sync::Notify;
 use url::Url;
 use uuid::Uuid;
 
-use super::log::{AppendError, PartitionLog, SEGMENT_BYTES};
+use super::log::{AppendError, PartitionLog, SEGMENT_BYTES, batch_bytes};
 
 /// How long a record that removes its key stays in a compacted topic, unless the topic says otherwise, ms.
 const REMOVALS_STAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// The longest name of a topic, as Kafka has it.
 const LONGEST_NAME: usize = 249;
+/// The largest batch of a topic whose `max.message.bytes` is not set, as Kafka has it.
+const LARGEST_BATCH: usize = 1_048_588;
 
 /// A storage with its records in logs. Clones share them.
 #[derive(Clone)]
@@ -56,6 +58,8 @@ struct Shared {
     maintenance: tokio::sync::Mutex<()>,
     partitions: RwLock<HashMap<Topition, Arc<Mutex<PartitionLog>>>>,
     topics: RwLock<HashMap<TopicId, MetadataResponse>>,
+    /// By topic: the largest batch, in bytes.
+    limits: RwLock<HashMap<String, usize>>,
     /// By topic: rung at each append, and when the topic goes.
     bells: RwLock<HashMap<String, Arc<Notify>>>,
 }
@@ -127,6 +131,7 @@ impl<S: Storage> Records<S> {
                 maintenance: tokio::sync::Mutex::default(),
                 partitions: RwLock::default(),
                 topics: RwLock::default(),
+                limits: RwLock::default(),
                 bells: RwLock::default(),
             }),
         };
@@ -141,6 +146,9 @@ impl<S: Storage> Records<S> {
                 )));
             }
             records.open_partition(topition)?;
+        }
+        for topic in known.topics().iter().filter_map(|topic| topic.name.as_deref()) {
+            records.learn_limit(topic).await?;
         }
         let wanted: Vec<PathBuf> = read(&records.shared.partitions)
             .keys()
@@ -281,18 +289,41 @@ impl<S: Storage> Records<S> {
         Ok(answer)
     }
 
-    /// Records older than the topic's own `retention.ms` go, by whole segments; of a compacted topic, those that newer ones
-    /// of their key replace.
-    async fn clean(&self, topic: &str, now_ms: i64) -> Result<()> {
+    /// What was set for the topic itself.
+    async fn settings(&self, topic: &str) -> Result<HashMap<String, String>> {
         let described = self
             .inner
             .describe_config(topic, ConfigResource::Topic, None)
             .await?;
-        let setting = |name: &str| {
-            let configs = described.configs.iter().flatten();
-            let mut named = configs.filter(|config| config.name == name);
-            named.next().and_then(|config| config.value.clone())
-        };
+        let configs = described.configs.into_iter().flatten();
+        Ok(configs
+            .filter_map(|config| Some((config.name, config.value?)))
+            .collect())
+    }
+
+    async fn learn_limit(&self, topic: &str) -> Result<()> {
+        let settings = self.settings(topic).await?;
+        let limit = settings
+            .get("max.message.bytes")
+            .and_then(|bytes| bytes.parse().ok());
+        write(&self.shared.limits).insert(topic.to_owned(), limit.unwrap_or(LARGEST_BATCH));
+        Ok(())
+    }
+
+    /// A larger batch is refused, as Kafka does: whoever reads the topic counts on it.
+    fn check_size(&self, topic: &str, batch: &Batch) -> Result<()> {
+        let limit = read(&self.shared.limits).get(topic).copied();
+        if batch_bytes(batch) > limit.unwrap_or(LARGEST_BATCH) {
+            return Err(Error::Api(ErrorCode::MessageTooLarge));
+        }
+        Ok(())
+    }
+
+    /// Records older than the topic's own `retention.ms` go, by whole segments; of a compacted topic, those that newer ones
+    /// of their key replace.
+    async fn clean(&self, topic: &str, now_ms: i64) -> Result<()> {
+        let settings = self.settings(topic).await?;
+        let setting = |name: &str| settings.get(name);
         let ms = |name: &str| setting(name).and_then(|ms| ms.parse::<i64>().ok());
         let logs: Vec<_> = read(&self.shared.partitions)
             .iter()
@@ -356,6 +387,7 @@ impl<S: Storage> Storage for Records<S> {
             return Err(Error::Api(ErrorCode::InvalidTxnState));
         }
         let log = self.partition(topition)?;
+        self.check_size(topition.topic(), &batch)?;
         let appended = locked(&log).append(batch);
         match appended {
             Ok(offset) => {
@@ -395,10 +427,11 @@ impl<S: Storage> Storage for Records<S> {
         if !is_legal(&topic.name) {
             return Err(Error::Api(ErrorCode::InvalidTopicException));
         }
-        let name = TopicId::from(topic.name.as_str());
+        let name = topic.name.clone();
         let id = self.inner.create_topic(topic, validate_only).await?;
         if !validate_only {
-            let created = self.inner.metadata(Some(&[name])).await?;
+            self.learn_limit(&name).await?;
+            let created = self.inner.metadata(Some(&[TopicId::from(name.as_str())])).await?;
             for topition in topitions(&created) {
                 self.open_partition(topition)?;
             }
@@ -410,7 +443,12 @@ impl<S: Storage> Storage for Records<S> {
         &self,
         resource: AlterConfigsResource,
     ) -> Result<AlterConfigsResourceResponse> {
-        self.inner.incremental_alter_resource(resource).await
+        let name = resource.resource_name.clone();
+        let answer = self.inner.incremental_alter_resource(resource).await?;
+        if read(&self.shared.limits).contains_key(&name) {
+            self.learn_limit(&name).await?;
+        }
+        Ok(answer)
     }
 
     async fn delete_records(&self, topics: &[DeleteRecordsTopic]) -> Result<Vec<DeleteRecordsTopicResult>> {
@@ -434,6 +472,8 @@ impl<S: Storage> Storage for Records<S> {
                     }
                     stays
                 });
+                let mut limits = write(&self.shared.limits);
+                limits.retain(|topic, _| doomed.iter().all(|topition| topition.topic() != topic));
             }
             for topition in &doomed {
                 std::fs::remove_dir_all(self.path(topition))?;

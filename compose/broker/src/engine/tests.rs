@@ -263,6 +263,45 @@ async fn a_refused_append_leaves_no_trace_and_transactions_are_refused() {
 }
 
 #[tokio::test]
+async fn a_batch_above_what_its_topic_takes_is_refused_by_name() {
+    let Log { storage, _folder } = log().await;
+    let of = |topic: &str, limit: &str| {
+        CreatableTopic::default()
+            .name(topic.into())
+            .num_partitions(1)
+            .replication_factor(1)
+            .assignments(Some([].into()))
+            .configs(Some(vec![
+                CreatableTopicConfig::default()
+                    .name("max.message.bytes".into())
+                    .value(Some(limit.into())),
+            ]))
+    };
+    storage.create_topic(of("small", "20000"), false).await.unwrap();
+    let small = Topition::new("small", 0);
+    let too_large = |outcome: Result<i64, tansu_storage::Error>| {
+        matches!(
+            outcome,
+            Err(tansu_storage::Error::Api(ErrorCode::MessageTooLarge))
+        )
+    };
+    storage.produce(None, &small, batch(0, 1, 19_000)).await.unwrap();
+    assert!(too_large(
+        storage.produce(None, &small, batch(1, 1, 20_000)).await
+    ));
+    // Who has not said how much takes as much as Kafka does.
+    storage
+        .produce(None, &topition(0), batch(0, 1, 1_000_000))
+        .await
+        .unwrap();
+    assert!(too_large(
+        storage.produce(None, &topition(0), batch(1, 1, 1_100_000)).await
+    ));
+    assert_eq!(storage.ends(&small).unwrap().end, 1);
+    assert_eq!(storage.ends(&topition(0)).unwrap().end, 1);
+}
+
+#[tokio::test]
 async fn a_topic_is_no_path() {
     let Log { storage, _folder } = log().await;
     for name in ["", ".", "..", "../t", "a/b", "a b"] {

@@ -141,6 +141,11 @@ pub(super) fn damaged(folder: &Path, name: Name, what: String) -> io::Error {
     )
 }
 
+/// How long the batch is in a log.
+pub(in crate::engine) fn batch_bytes(batch: &Batch) -> usize {
+    HEADER + batch.record_data.len()
+}
+
 /// Whether the bytes of a batch are what its checksum was made of.
 pub(super) fn is_whole(batch: &[u8]) -> bool {
     let (Some(stored), Some(covered)) = (batch.get(CRC), batch.get(COVERED..)) else {
