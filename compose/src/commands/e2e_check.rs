@@ -214,6 +214,8 @@ struct Item {
 struct Measured {
     freshness: Histogram<u64>,
     broker: Histogram<u64>,
+    /// Number and time of the slowest list.
+    slowest: Option<(u64, Duration)>,
     requests: u64,
     unchanged: u32,
 }
@@ -249,6 +251,7 @@ fn measure(
     let mut measured = Measured {
         freshness: Histogram::new(3)?,
         broker: Histogram::new(3)?,
+        slowest: None,
         requests: 0,
         unchanged: 0,
     };
@@ -267,9 +270,11 @@ fn measure(
                 .feature_version
                 .is_some_and(|version| version >= RATINGS as u64);
             if complete && answer.items != before.items {
-                measured
-                    .freshness
-                    .record(u64::try_from(begun.elapsed().as_micros())?)?;
+                let took = begun.elapsed();
+                measured.freshness.record(u64::try_from(took.as_micros())?)?;
+                if measured.slowest.is_none_or(|(_, slowest)| took > slowest) {
+                    measured.slowest = Some((n, took));
+                }
                 break;
             }
             if begun.elapsed() > PATIENCE {
@@ -309,8 +314,10 @@ fn report(args: &E2eCheckArgs, measured: &Measured, background_per_s: f64) -> Re
                 "freshness_p90_ms": ms(&measured.freshness, 0.9),
                 "freshness_p99_ms": p99,
                 "freshness_max_ms": measured.freshness.max() as f64 / 1000.0,
+                "slowest_sample": measured.slowest.map(|(n, _)| n),
                 "broker_only_p50_ms": ms(&measured.broker, 0.5),
                 "broker_only_p99_ms": ms(&measured.broker, 0.99),
+                "broker_only_max_ms": measured.broker.max() as f64 / 1000.0,
                 "users_unchanged": measured.unchanged,
             })
         );
