@@ -1,10 +1,9 @@
 //! Features as they were at a point of the log, folded anew by the code that folds online.
 //!
 //! The fold is deterministic and the log keeps everything, so what the store held at an offset need not have been
-//! kept: the same records through [`judge`] and [`Store::apply`] give the same state, bit for bit. Two things are not
-//! in the log of interactions. The catalogue is the present one: an event about a movie that was published later than
-//! the event counts here, while the fold then may have refused it. And whether an event lay too far ahead of the clock
-//! is judged by the record's own time stamp in place of the moment at which it was read.
+//! kept: the same records through [`judge`] and [`Store::apply`] give the same state, bit for bit. One thing is not
+//! in the log of interactions: the catalogue is the present one. An event about a movie that was published later than
+//! the event counts here, while the fold then may have refused it.
 
 use std::collections::BTreeMap;
 
@@ -84,13 +83,10 @@ impl<'a, C: Catalogue> PointInTime<'a, C> {
     /// The state, which is kept in memory, cannot be written.
     pub fn take(&mut self, record: RawRecord) -> Result<(), Error> {
         let partition = record.partition;
-        let seen_ms = Some(record.timestamp_ms)
-            .filter(|&at| at >= 0)
-            .unwrap_or(self.now_ms);
         let limits = Limits {
             max_future_ms: self.config.max_future_ms,
         };
-        let judged = judge(record, seen_ms, limits);
+        let judged = judge(record, self.now_ms, limits);
         if !self.point.includes(&judged) {
             return Ok(());
         }

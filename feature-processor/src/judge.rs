@@ -56,16 +56,25 @@ pub struct Judged {
 
 /// Decodes and checks a record by everything that depends on it and the clock alone. Never fails: what is wrong with
 /// the record is in the verdict.
+///
+/// Whether an event lies too far ahead is judged by the time at which its record was written, as far as that is known and
+/// not ahead of `now_ms` itself. A record is then judged alike whenever it is read, also in a later rebuild.
 #[must_use]
 pub fn judge(record: RawRecord, now_ms: i64, limits: Limits) -> Judged {
     let verdict = match erasure(&record) {
         Some(user) => Verdict::Erasure(user),
-        None => match read(record.value.as_deref(), now_ms, limits) {
+        None => match read(record.value.as_deref(), written_ms(&record, now_ms), limits) {
             Ok(interaction) => Verdict::Valid(interaction),
             Err(refusal) => Verdict::Refused(refusal),
         },
     };
     Judged { record, verdict }
+}
+
+fn written_ms(record: &RawRecord, now_ms: i64) -> i64 {
+    Some(record.timestamp_ms)
+        .filter(|&at| at >= 0)
+        .map_or(now_ms, |at| at.min(now_ms))
 }
 
 /// The user that an empty record asks to forget. (Some clients cannot tell no value from an empty one.)
@@ -146,6 +155,35 @@ mod tests {
                 "{to}"
             );
         }
+    }
+
+    #[test]
+    fn an_event_ahead_of_its_own_record_is_refused_however_late_it_is_read() {
+        let is_valid = |written_ms: i64, now_ms: i64| {
+            let record = RawRecord {
+                topic: Topic::Interactions,
+                partition: 0,
+                offset: 0,
+                timestamp_ms: written_ms,
+                key: None,
+                value: Some(
+                    br#"{"schema_version":1,"event_id":"e","user_id":1,"movie_id":2,"kind":"view","timestamp":2000}"#
+                        .to_vec(),
+                ),
+            };
+            let limits = Limits { max_future_ms: 100 };
+            matches!(judge(record, now_ms, limits).verdict, Verdict::Valid(_))
+        };
+        for now_ms in [1_899, 5_000] {
+            assert!(!is_valid(1_899, now_ms), "read at {now_ms}");
+        }
+        for now_ms in [1_900, 5_000] {
+            assert!(is_valid(1_900, now_ms), "read at {now_ms}");
+        }
+        // A producer whose clock is ahead cannot vouch for itself; one that names no time is judged by the reader's.
+        assert!(!is_valid(9_000, 1_899));
+        assert!(!is_valid(-1, 1_899));
+        assert!(is_valid(-1, 1_900));
     }
 
     #[test]
