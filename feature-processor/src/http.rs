@@ -44,6 +44,9 @@ pub struct PartitionAnswer {
     pub erasures: u64,
     /// Of those folded: older than the newest event their user had.
     pub late: u64,
+    /// Offsets passed that hold no record: marks of transactional producers. Where there are none of these, records were
+    /// lost.
+    pub absent: u64,
 }
 
 /// The answer about the whole store.
@@ -158,6 +161,7 @@ impl PartitionAnswer {
             dead_lettered: counters.dead_lettered.clone(),
             erasures: counters.erasures,
             late: counters.late,
+            absent: counters.absent,
         }
     }
 }

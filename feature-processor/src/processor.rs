@@ -445,6 +445,15 @@ fn in_parallel<T: Send, R: Send>(
 }
 
 fn log_batch(partition: i32, applied: &Applied, next_offset: Option<i64>) {
+    if applied.absent > 0 {
+        tracing::warn!(
+            kafka.topic = %Topic::Interactions,
+            kafka.partition = partition,
+            kafka.offset = next_offset,
+            absent = applied.absent,
+            "offsets without a record: marks of a transactional producer, or records that were lost"
+        );
+    }
     tracing::debug!(
         kafka.topic = %Topic::Interactions,
         kafka.partition = partition,
@@ -468,6 +477,7 @@ fn log_counters(partition: i32, counters: &Counters) {
         dead_lettered = counters.refused(),
         erasures = counters.erasures,
         late = counters.late,
+        absent = counters.absent,
         reconcile = counters.reconcile(),
         "feature store closed"
     );

@@ -83,6 +83,8 @@ pub struct Applied {
     pub dead_lettered: u64,
     /// Offsets that had been taken in before; not counted again.
     pub redelivered: u64,
+    /// Offsets passed over that hold no record.
+    pub absent: u64,
 }
 
 /// The state of one partition of `interactions` in one redb file (layout: `store/tables.rs`). Usable without a bus.
@@ -287,6 +289,7 @@ impl Store {
             duplicate: now.duplicate - before.duplicate,
             dead_lettered: now.refused() - before.refused(),
             redelivered,
+            absent: now.absent - before.absent,
         })
     }
 
