@@ -148,6 +148,7 @@ impl Triggers {
         for record in self.signals.as_mut().map(Signals::take).unwrap_or_default() {
             self.hear(&record, look.now_ms, &mut change);
         }
+        change.dirty |= change.ledger.catch_up();
         if let Some(offsets) = change.rebase.take() {
             let seen = reference(&self.settings.drift, &offsets, look.source)?;
             self.monitor.rebase(&self.settings.drift, &seen, look.genres_of);
@@ -202,14 +203,29 @@ impl Triggers {
     fn hear_model(&mut self, event: &ModelEvent, change: &mut Change) {
         let ledger = &mut change.ledger;
         if event.kind == ModelEventKind::RolloutStep {
+            let earlier = ledger
+                .rollout
+                .take()
+                .filter(|rollout| rollout.version == event.version);
             ledger.rollout = Some(Rollout {
                 version: event.version.clone(),
                 at_ms: event.at_ms,
+                // What is asked for between two of its steps, it does not answer.
+                training: match earlier {
+                    Some(earlier) => earlier.training,
+                    None => Some(TrainingEnd::of(event)),
+                },
             });
             change.occasion = Some("model");
         }
         if matches!(event.kind, ModelEventKind::Promoted | ModelEventKind::RolledBack) {
-            ledger.rollout = None;
+            let ended = ledger.rollout.take();
+            if event.kind == ModelEventKind::RolledBack
+                && let Some(training) = ended.and_then(|rollout| rollout.training)
+            {
+                // Nothing else will be heard of the training that the rollout was of.
+                ledger.request.take_if(|request| training.answers(request));
+            }
             ledger.champion = Some(event.version.clone());
             ledger.metrics = Metrics::default();
             ledger.drift = None;
@@ -224,25 +240,19 @@ impl Triggers {
         ) {
             return;
         }
-        let end = TrainingEnd {
-            event_id: event.retrain_event_id.clone(),
-            offsets: named_offsets(&event.offsets),
-            at_ms: event.at_ms,
-        };
+        let end = TrainingEnd::of(event);
         let answered = ledger.request.take_if(|request| end.answers(request));
-        let (interactions, users) = if event.kind == ModelEventKind::Failed {
+        if event.kind == ModelEventKind::Failed {
             // What is new since the last model is still new.
-            ledger.base.map_or((0, 0), |base| (base.interactions, base.users))
+            let (interactions, users) = ledger.base.map_or((0, 0), |base| (base.interactions, base.users));
+            ledger.base = Some(Base {
+                interactions,
+                users,
+                at_ms: event.at_ms,
+            });
         } else {
-            answered.map_or((ledger.total(), ledger.users()), |request| {
-                (request.interactions, request.users)
-            })
-        };
-        ledger.base = Some(Base {
-            interactions,
-            users,
-            at_ms: event.at_ms,
-        });
+            ledger.trained(&end.offsets, event.at_ms, answered.as_ref());
+        }
         ledger.last_training = Some(end);
         change.occasion = Some("model");
     }

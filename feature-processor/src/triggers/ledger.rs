@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use marquee_schemas::{ModelVersion, PartitionOffset, RetrainEvent, Topic, Trigger};
+use marquee_schemas::{ModelEvent, ModelVersion, PartitionOffset, RetrainEvent, Topic, Trigger};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::Metrics;
@@ -66,6 +66,14 @@ pub(super) struct TrainingEnd {
 }
 
 impl TrainingEnd {
+    pub(super) fn of(event: &ModelEvent) -> Self {
+        Self {
+            event_id: event.retrain_event_id.clone(),
+            offsets: named_offsets(&event.offsets),
+            at_ms: event.at_ms,
+        }
+    }
+
     /// Whether this training answers the request: it names it, or it saw all data that was asked for and ended later.
     pub(super) fn answers(&self, request: &Request) -> bool {
         self.event_id.as_ref() == Some(&request.event_id)
@@ -85,6 +93,13 @@ pub(super) struct Base {
     pub(super) at_ms: i64,
 }
 
+/// A training that saw more than this process has folded: its own state is being made anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ahead {
+    pub(super) offsets: BTreeMap<i32, i64>,
+    pub(super) at_ms: i64,
+}
+
 /// A change that has been found and not yet been answered by a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Alarm {
@@ -95,11 +110,14 @@ pub(super) struct Alarm {
 }
 
 /// A challenger on its way to everybody.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Rollout {
     pub(super) version: ModelVersion,
     /// Its newest step, ms.
     pub(super) at_ms: i64,
+    /// The training that made it; `None` in a ledger from before this was remembered.
+    #[serde(default)]
+    pub(super) training: Option<TrainingEnd>,
 }
 
 /// Everything durable but the monitor's histograms.
@@ -111,6 +129,8 @@ pub(super) struct Ledger {
     /// Every partition this process ever had, as last seen.
     pub(super) known: BTreeMap<i32, PartitionTotals>,
     pub(super) base: Option<Base>,
+    /// What the base will be once it has been folded: with totals of less, all of it would look new.
+    pub(super) ahead: Option<Ahead>,
     pub(super) request: Option<Request>,
     pub(super) last_training: Option<TrainingEnd>,
     /// Until it ends, a further training would have nobody to be compared with.
@@ -139,6 +159,51 @@ impl Ledger {
 
     pub(super) fn users(&self) -> u64 {
         self.known.values().map(|totals| totals.users).sum()
+    }
+
+    /// Whether everything before these offsets has been folded, as far as it is this process's.
+    fn has_folded(&self, offsets: &BTreeMap<i32, i64>) -> bool {
+        !self.known.is_empty()
+            && self.known.iter().all(|(partition, totals)| {
+                offsets
+                    .get(partition)
+                    .is_none_or(|&end| totals.next_offset >= end)
+            })
+    }
+
+    /// A training has ended that saw what lies before `offsets`; `answered` is the request that it was for. With a
+    /// champion, no first model need be asked for.
+    pub(super) fn trained(&mut self, offsets: &BTreeMap<i32, i64>, at_ms: i64, answered: Option<&Request>) {
+        if !self.has_folded(offsets) {
+            self.ahead = Some(Ahead {
+                offsets: offsets.clone(),
+                at_ms,
+            });
+            return;
+        }
+        self.ahead = None;
+        let (interactions, users) = answered.map_or((self.total(), self.users()), |request| {
+            (request.interactions, request.users)
+        });
+        self.base = Some(Base {
+            interactions,
+            users,
+            at_ms,
+        });
+        if self.champion.is_some() && self.answered.is_none() {
+            self.answered = Some(self.total());
+        }
+    }
+
+    /// Takes the totals for those of the last training as soon as what it saw has been folded. `false` if nothing changes.
+    pub(super) fn catch_up(&mut self) -> bool {
+        let Some(ahead) = self.ahead.clone().filter(|ahead| self.has_folded(&ahead.offsets)) else {
+            return false;
+        };
+        // A training that failed since has begun a pause of its own.
+        let at_ms = self.base.map_or(ahead.at_ms, |base| base.at_ms.max(ahead.at_ms));
+        self.trained(&ahead.offsets, at_ms, None);
+        true
     }
 
     /// The partitions it speaks for, as part of an id.

@@ -70,13 +70,14 @@ fn bootstrap(facts: Facts<'_>) -> Condition {
     let Facts { config, ledger, .. } = facts;
     let (total, users) = (ledger.total(), ledger.users());
     let enough = total >= config.bootstrap_min_interactions && users >= config.bootstrap_min_users;
-    let due = ledger.answered.is_none() && enough;
+    let wanted = ledger.answered.is_none() && ledger.champion.is_none();
+    let due = wanted && enough;
     Condition {
         trigger: Trigger::Bootstrap,
         due,
         event_id: format!("bootstrap-p{}", ledger.scope()),
         immediate: true,
-        reason: if ledger.answered.is_some() {
+        reason: if !wanted {
             "a first model has been asked for".into()
         } else {
             format!(

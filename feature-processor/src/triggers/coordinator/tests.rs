@@ -364,6 +364,67 @@ fn while_a_challenger_is_rolled_out_what_becomes_due_waits() {
 }
 
 #[test]
+fn a_rollout_that_is_rolled_back_ends_the_request_that_it_answered() {
+    let mut settings = quiet();
+    settings.triggers.volume_interactions = 100;
+    let mut desk = Desk::trained(settings);
+    desk.totals(120, 20);
+    assert_eq!(desk.outcome(Trigger::Volume), Asked);
+    desk.now_ms += 1;
+    desk.tell(ModelEventKind::RolloutStep, "v000002", "volume-p0-120");
+    desk.totals(220, 20);
+    assert_eq!(desk.outcome(Trigger::Volume), InFlight);
+    desk.now_ms += 1;
+    // The event is about the champion, whose training was another one.
+    desk.tell(ModelEventKind::RolledBack, CHAMPION, "bootstrap-p0");
+    assert_eq!(desk.outcome(Trigger::Volume), Asked);
+}
+
+#[test]
+fn a_persons_request_made_during_a_rollout_outlasts_it() {
+    let mut settings = quiet();
+    settings.triggers.volume_interactions = 100;
+    let mut desk = Desk::trained(settings);
+    desk.tell(ModelEventKind::RolloutStep, "v000002", "bootstrap-p0");
+    desk.now_ms += 1;
+    let now_ms = desk.now_ms;
+    desk.hear(Topic::RetrainEvents, encode(&manual("manual-1", now_ms)));
+    desk.now_ms += 1;
+    desk.tell(ModelEventKind::RolloutStep, "v000002", "bootstrap-p0");
+    desk.tell(ModelEventKind::RolledBack, CHAMPION, "bootstrap-p0");
+    desk.totals(300, 20);
+    assert_eq!(desk.outcome(Trigger::Volume), InFlight);
+}
+
+#[test]
+fn a_process_that_folds_everything_anew_asks_for_nothing_that_the_champion_has_seen() {
+    let mut settings = quiet();
+    settings.triggers.volume_interactions = 100;
+    settings.triggers.interaction_growth = 0.2;
+    settings.triggers.user_growth = 0.2;
+    settings.triggers.max_model_age_ms = 48 * HOUR_MS;
+    let mut desk = Desk::new(settings);
+    // The champion has seen 1,000 interactions; this process remembers neither it nor them.
+    desk.totals(1_000, 50);
+    desk.answer(ModelEventKind::Promoted, "bootstrap-p0");
+    desk.now_ms += 2 * HOUR_MS;
+    for (history, users) in [(0, 0), (30, 6), (500, 30), (999, 50)] {
+        desk.totals(history, users);
+        desk.look();
+    }
+    desk = desk.restart();
+    desk.totals(1_000, 50);
+    desk.look();
+    assert_eq!(desk.requests(), [""; 0]);
+    // From here on it counts as ever.
+    desk.totals(1_099, 50);
+    assert_eq!(desk.outcome(Trigger::Volume), NotDue);
+    desk.totals(1_100, 50);
+    assert_eq!(desk.outcome(Trigger::Volume), Asked);
+    assert_eq!(desk.outcome(Trigger::RatingGrowth), NotDue);
+}
+
+#[test]
 fn growth_of_interactions_and_users_is_measured_against_the_last_training() {
     for (trigger, enough, too_little) in [
         (Trigger::RatingGrowth, (120, 20), (119, 20)),
