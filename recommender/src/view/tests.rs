@@ -398,6 +398,24 @@ fn what_the_feature_store_published_first_is_not_taken_twice() {
 }
 
 #[test]
+fn a_description_older_than_the_known_one_brings_nothing() {
+    let view = with_movies(9);
+    let described = |source_offset: i64, watchlist: u32, preferred: &str| {
+        let mut features = user_features(1, source_offset.cast_unsigned(), &[preferred]);
+        features.watchlist = vec![MovieId(watchlist)];
+        features.source_offset = source_offset;
+        record(0, 0, &FeatureRecord::User(features))
+    };
+    for (source_offset, watchlist, preferred) in [(10, 3, "Drama"), (9, 4, "Horror"), (10, 3, "Drama")] {
+        apply(&view, &[described(source_offset, watchlist, preferred)]);
+        let state = view.read();
+        let (_, row) = state.users.find(UserId(1)).unwrap();
+        assert_eq!(row.parts[0].watchlist, [MovieId(3)], "{source_offset}");
+        assert_eq!(row.parts[0].preferred, ["Drama"], "{source_offset}");
+    }
+}
+
+#[test]
 fn a_batch_of_several_chunks_confirms_all_of_it() {
     let view = with_movies(150);
     let events: Vec<_> = (0..150_u32)

@@ -293,6 +293,10 @@ impl Users {
 
     pub(super) fn describe(&mut self, partition: i32, features: &UserFeatures) {
         let (_, part) = self.part_mut(features.user_id, partition);
+        // A process that was given up for lost may publish once more, behind its successor.
+        if features.source_offset < part.source_offset {
+            return;
+        }
         part.seq = part.seq.max(features.seq);
         part.preferred.clone_from(&features.preferred_genres);
         part.watchlist.clone_from(&features.watchlist);
