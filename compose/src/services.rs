@@ -21,7 +21,7 @@ pub(crate) const ALL: [ServiceName; 4] = [
     ServiceName::Recommender,
 ];
 
-/// Points every service at its folder below the state directory.
+/// Points every service at its folder below the state directory, and gives all of them what they must agree on.
 pub(crate) fn place(config: &mut Config, state: &StateDir) {
     config.feature_processor.state_dir = state.features();
     let registry = config.registry(state);
@@ -32,6 +32,7 @@ pub(crate) fn place(config: &mut Config, state: &StateDir) {
     config.recommender.registry_dir = registry;
     config.replay.lake_dir = state.lake();
     config.trainer.seed = config.seed;
+    config.recommender.max_future_ms = config.feature_processor.max_future_ms;
 }
 
 /// Where services answer over HTTP.
@@ -90,7 +91,10 @@ pub(crate) async fn start(
                 bus.publisher("marquee-gateway")?,
                 Arc::clone(&clock),
                 ids,
-                GatewayConfig::default(),
+                GatewayConfig {
+                    max_future_ms: config.feature_processor.max_future_ms,
+                    ..GatewayConfig::default()
+                },
             );
             let service = marquee_recommender::Service::new(
                 config.recommender.clone(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use marquee_schemas::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -22,6 +23,9 @@ pub struct Config {
     /// Folder of the model registry, for bundles whose own path is not reachable from this process.
     #[serde(skip)]
     pub registry_dir: PathBuf,
+    /// How far an event's time may lie ahead of the clock, ms. No key either: it is the feature processor's.
+    #[serde(skip)]
+    pub max_future_ms: i64,
     /// Entries of a list when the client does not say.
     pub default_k: u32,
     /// The most entries of a list.
@@ -89,6 +93,7 @@ impl Default for Config {
             listen: "127.0.0.1:8080".into(),
             state_dir: ".marquee/recommender".into(),
             registry_dir: ".marquee/models".into(),
+            max_future_ms: Limits::default().max_future_ms,
             default_k: 10,
             max_k: 100,
             max_seeds: 50,

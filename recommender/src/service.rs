@@ -10,7 +10,7 @@ use axum::serve::ListenerExt as _;
 use marquee_models::live::LiveParams;
 use marquee_runtime::priority::Priority;
 use marquee_runtime::{Bus, Clock};
-use marquee_schemas::{ModelVersion, RequestLog, Topic};
+use marquee_schemas::{Limits, ModelVersion, RequestLog, Topic};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -136,7 +136,11 @@ impl Service {
         config.check()?;
         let publisher = components.bus.publisher("recommender-alerts")?;
         let alerts = Alerts::new(Some(publisher), Arc::clone(&components.clock));
-        let view = Arc::new(View::new(LiveParams::default(), config.apply_slice)?);
+        let limits = Limits {
+            max_future_ms: config.max_future_ms,
+        };
+        let view = View::new(LiveParams::default(), config.apply_slice)?.with_limits(limits);
+        let view = Arc::new(view);
         let champion = Arc::new(Champion::default());
         let (queue, logs) = LogQueue::bounded(config.log_queue_len, alerts.clone());
         let engine = Engine::new(Arc::clone(&view), Arc::clone(&champion), config.engine());

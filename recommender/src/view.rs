@@ -274,6 +274,7 @@ pub struct View {
     state: RwLock<ViewState>,
     wanted: Mutex<Option<LiveParams>>,
     slice: usize,
+    limits: Limits,
     /// How far it has come.
     pub progress: Progress,
 }
@@ -288,8 +289,16 @@ impl View {
             state: RwLock::new(ViewState::empty(params)?),
             wanted: Mutex::default(),
             slice: slice.max(1),
+            limits: Limits::default(),
             progress: Progress::default(),
         })
+    }
+
+    /// The same with the limits that the feature processor has.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// The state of now. Do not hold the guard for longer than one scoring pass, nor across an `.await`.
@@ -332,8 +341,7 @@ impl View {
         let mut changes = Vec::with_capacity(records.len());
         for record in records {
             match Change::read(record) {
-                Ok(Some(Change::Event { event, .. }))
-                    if event.check_time(now_ms, Limits::default()).is_err() => {}
+                Ok(Some(Change::Event { event, .. })) if event.check_time(now_ms, self.limits).is_err() => {}
                 Ok(Some(change)) => changes.push(change),
                 Ok(None) => {}
                 Err(error) => {

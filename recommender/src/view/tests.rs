@@ -416,6 +416,20 @@ fn a_description_older_than_the_known_one_brings_nothing() {
 }
 
 #[test]
+fn how_far_ahead_an_event_may_lie_is_a_setting() {
+    for (max_future_ms, ahead) in [(10, 0), (11, 1)] {
+        let view = with_movies(9).with_limits(Limits { max_future_ms });
+        apply(&view, &[event(1, "a", 1, 3, NOW_MS + 11)]);
+        let stands = view
+            .read()
+            .users
+            .find(UserId(1))
+            .map_or(0, |(_, row)| row.parts[0].ahead.len());
+        assert_eq!(stands, ahead);
+    }
+}
+
+#[test]
 fn a_batch_of_several_chunks_confirms_all_of_it() {
     let view = with_movies(150);
     let events: Vec<_> = (0..150_u32)
