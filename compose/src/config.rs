@@ -74,6 +74,7 @@ impl Config {
             config.kafka.brokers.clone_from(brokers);
         }
         config.kafka.options.extend(common.kafka_options.iter().cloned());
+        config.kafka.check()?;
         Ok(config)
     }
 
