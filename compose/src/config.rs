@@ -78,6 +78,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether brokers are named: by flag, or by a setting other than the default. Else `up` starts its own.
+    pub(crate) fn names_brokers(&self, common: &Common) -> bool {
+        common.brokers.is_some() || self.kafka.brokers != BusConfig::default().brokers
+    }
+
     /// Where the registry lies.
     pub(crate) fn registry(&self, state: &StateDir) -> PathBuf {
         if self.model_store.is_empty() {

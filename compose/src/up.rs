@@ -145,11 +145,12 @@ pub(crate) async fn up(common: &Common, args: UpArgs) -> Result<()> {
         config.broker.listen = args.kafka_listen.unwrap_or(config.broker.listen);
     })?;
     // Starting is a moment's work, but a signal must end it too.
+    let external = ground.config.names_brokers(common);
     let mut signal = std::mem::replace(&mut ground.signal, Box::pin(std::future::pending()));
     let started = tokio::select! {
         biased;
         () = &mut signal => return Ok(()),
-        started = start_all(&mut ground, common.brokers.is_some(), args) => started,
+        started = start_all(&mut ground, external, args) => started,
     };
     started?;
     ground.signal = signal;
