@@ -61,7 +61,7 @@ pub struct Judged {
 /// not ahead of `now_ms` itself. A record is then judged alike whenever it is read, also in a later rebuild.
 #[must_use]
 pub fn judge(record: RawRecord, now_ms: i64, limits: Limits) -> Judged {
-    let verdict = match erasure(&record) {
+    let verdict = match Interaction::erased(record.key.as_deref(), record.value.as_deref()) {
         Some(user) => Verdict::Erasure(user),
         None => match read(record.value.as_deref(), written_ms(&record, now_ms), limits) {
             Ok(interaction) => Verdict::Valid(interaction),
@@ -75,15 +75,6 @@ fn written_ms(record: &RawRecord, now_ms: i64) -> i64 {
     Some(record.timestamp_ms)
         .filter(|&at| at >= 0)
         .map_or(now_ms, |at| at.min(now_ms))
-}
-
-/// The user that an empty record asks to forget. (Some clients cannot tell no value from an empty one.)
-fn erasure(record: &RawRecord) -> Option<UserId> {
-    let empty = record.value.as_deref().is_none_or(<[u8]>::is_empty);
-    let key = std::str::from_utf8(record.key.as_deref().filter(|_| empty)?).ok()?;
-    // Only as it is written by producers of interactions: "+7" and "007" name nobody.
-    let user = key.parse().ok().map(UserId).filter(|&user| user <= UserId::MAX)?;
-    (user.to_string() == key).then_some(user)
 }
 
 fn read(value: Option<&[u8]>, now_ms: i64, limits: Limits) -> Result<Interaction, Refusal> {

@@ -65,6 +65,7 @@ pub(crate) fn chunks(user: u64, entries: &[HistoryEntry]) -> Vec<HistoryChunk> {
             chunk: chunk as u32,
             seq: chunk as u64 * HISTORY_CHUNK_LEN + entries.len() as u64,
             entries: entries.to_vec(),
+            epoch: None,
         })
         .collect()
 }
@@ -85,6 +86,7 @@ pub(crate) fn user_features(user: u64, seq: u64, preferred: &[&str]) -> UserFeat
         first_seen_ms: 1,
         last_seen_ms: 1,
         source_offset: 0,
+        epoch: None,
     }
 }
 

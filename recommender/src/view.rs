@@ -22,7 +22,9 @@
 //!
 //! # Erasure
 //! A tombstone removes the user's entries of that partition: history and seen set are those of the remaining ones at
-//! once. What the entries added to sums over all users is anonymous and stays until the next fold.
+//! once. What the entries added to sums over all users is anonymous and stays until the next fold. Whoever acts again
+//! before the changelog's tombstone was published has none there: then the first record of a larger epoch removes the
+//! entries, and what is left of a smaller epoch counts for nothing (`marquee_schemas::HistoryChunk`).
 
 mod ahead;
 mod change;
@@ -38,13 +40,14 @@ use std::time::{Duration, Instant};
 use marquee_models::Error as ModelsError;
 use marquee_models::live::{LiveParams, LiveState};
 use marquee_runtime::bus::RawRecord;
-use marquee_schemas::{Interaction, Limits, Topic};
+use marquee_schemas::{Interaction, Limits, Topic, UserId};
 
 pub use ahead::Ahead;
 pub use change::{Change, RecordError};
 pub(crate) use follow::{Follow, follow};
 pub use movies::{MovieRow, Movies};
 pub(crate) use snapshot::Snapshots;
+use users::Gone;
 pub use users::{Entry, Part, UserRow, Users};
 
 /// For how long the writer looks for a moment without readers, and how often. A list takes a fraction of a millisecond.
@@ -138,10 +141,14 @@ impl ViewState {
                 stored.movies = self.movies.remove(id);
             }
             Change::Chunk { partition, chunk } => {
+                let Some(ahead) = self.enter(partition, chunk.user_id, chunk.epoch) else {
+                    return stored;
+                };
                 let movies = &mut self.movies;
                 let (user, fresh) = self.users.append(partition, &chunk, |id| movies.index_of(id));
                 stored.user = Some(user);
-                stored.fresh = fresh;
+                stored.fresh = ahead;
+                stored.fresh.extend(fresh);
             }
             Change::Event {
                 partition,
@@ -153,18 +160,57 @@ impl ViewState {
                     stored.fresh.extend(entry);
                 }
             }
-            Change::User { partition, features } => self.users.describe(partition, &features),
+            Change::User { partition, features } => {
+                let Some(ahead) = self.enter(partition, features.user_id, features.epoch) else {
+                    return stored;
+                };
+                stored.user = Some(self.users.describe(partition, &features));
+                stored.fresh = ahead;
+            }
+            Change::Erasure {
+                partition,
+                offset,
+                user,
+            } => {
+                let Some(entered) = self.users.erase(partition, user, offset) else {
+                    return stored;
+                };
+                self.forget(entered.gone);
+                stored.user = self.users.find(user).map(|(index, _)| index);
+                stored.fresh = entered.ahead;
+            }
             Change::UserGone { partition, user } => {
-                if let Some(gone) = self.users.remove(partition, user) {
-                    self.live.forget(gone.index);
-                    // The live state cannot forget one partition's share alone.
-                    self.refold |= gone.others_remain;
-                }
+                let gone = self.users.remove_published(partition, user);
+                self.forget(gone);
+            }
+            Change::ChunkGone {
+                partition,
+                user,
+                chunk,
+            } => {
+                let gone = self.users.remove_chunk(partition, user, chunk);
+                self.forget(gone);
             }
         }
         // A movie first met in a history needs a place in the model's binding too.
         stored.movies |= self.movies.len() != known;
         stored
+    }
+
+    /// Makes way for a record of this epoch; returns the entries that the live state has to see again, and `None` if
+    /// the record was erased since.
+    fn enter(&mut self, partition: i32, user: UserId, epoch: Option<i64>) -> Option<Vec<Entry>> {
+        let entered = self.users.enter(partition, user, epoch)?;
+        self.forget(entered.gone);
+        Some(entered.ahead)
+    }
+
+    fn forget(&mut self, gone: Option<Gone>) {
+        if let Some(gone) = gone {
+            self.live.forget(gone.index);
+            // The live state cannot forget one partition's share alone.
+            self.refold |= gone.others_remain;
+        }
     }
 
     /// Puts an event ahead of what the feature store says; see [`ahead`]. `None` if it does not count.

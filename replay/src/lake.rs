@@ -10,7 +10,8 @@
 //! are written, synced and renamed into place first, and one atomic rename of the manifest makes them and the new
 //! resume position true together. Killed before that rename, the shard resumes where it was and the files that no
 //! manifest names are swept away at the next start; killed after it, everything is there. Compaction is the same
-//! commit with other files and the same position; so is [letting go](retention) of old rows.
+//! commit with other files and the same position; so are [letting go](retention) of old rows and [removing](erasures)
+//! what is left of users who were erased.
 //!
 //! **When a table's columns change.** Columns are only ever added, as optional ones: a file written before the change is
 //! read with nulls in them, and compaction rewrites it in the new form. A file with a required column missing or of
@@ -21,6 +22,7 @@
 //! null; marquee's own SQL derives the date from the event time and so shows it always.
 
 mod compaction;
+mod erasures;
 mod manifest;
 mod parquet;
 mod retention;
@@ -31,6 +33,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use erasures::{Erasure, Erasures};
 pub(crate) use manifest::{FileEntry, Gap, Manifest};
 pub(crate) use parquet::{read_file, write_file};
 pub(crate) use shard::{NewFile, Shard};

@@ -75,7 +75,7 @@ pub enum Reward {
 pub struct WhatIf {
     /// Drawn lists of the period.
     pub drawn: u64,
-    /// Those left out for filters or seeds.
+    /// Those left out for filters or seeds, or because their user was erased, and the history with them.
     pub restricted: u64,
     /// Those left out because their window is not over.
     pub censored: u64,
@@ -226,7 +226,7 @@ async fn collect(
             counts.drawn += 1;
             if list.time_ms.saturating_add(options.attribution_window_ms) > options.as_of_ms {
                 counts.censored += 1;
-            } else if list.is_restricted || list.items.is_empty() {
+            } else if list.is_restricted || list.items.is_empty() || list.is_orphaned() {
                 counts.restricted += 1;
             } else {
                 at_of.insert(at, drawn.len());

@@ -3,7 +3,8 @@
 //! The sink buffers each partition's rows and commits them with the position after them ([`crate::lake`]); it reads
 //! on from that position and from nothing else. Dead letters are acknowledged before the commit that passes their
 //! records, so a record is in the lake or in the dead letters, never in neither; a kill between the two publishes
-//! the same dead letter again, under the same key.
+//! the same dead letter again, under the same key. A record that asks to forget a user becomes no row: the manifest
+//! notes it.
 
 mod catalogue;
 mod dead_letters;
@@ -36,6 +37,7 @@ pub struct SinkCounts {
     taken: AtomicU64,
     rows: AtomicU64,
     poison: AtomicU64,
+    erasures: AtomicU64,
     repeated: AtomicU64,
     commits: AtomicU64,
 }
@@ -59,6 +61,12 @@ impl SinkCounts {
         self.poison.load(Ordering::Relaxed)
     }
 
+    /// Records that asked to forget a user, committed or not yet.
+    #[must_use]
+    pub fn erasures(&self) -> u64 {
+        self.erasures.load(Ordering::Relaxed)
+    }
+
     /// Records delivered again and passed over.
     #[must_use]
     pub fn repeated(&self) -> u64 {
@@ -73,6 +81,10 @@ impl SinkCounts {
 
     fn take(&self) {
         self.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn erase(&self) {
+        self.erasures.fetch_add(1, Ordering::Relaxed);
     }
 
     fn repeat(&self) {

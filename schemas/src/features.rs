@@ -2,6 +2,12 @@
 //!
 //! A user's history is cut into chunks of [`HISTORY_CHUNK_LEN`] entries under keys of their own, so that one more
 //! event rewrites one bounded record, however long the history is, and compaction keeps every chunk.
+//!
+//! # Erasure
+//! A key goes out with the value it has when it is sent. Where a user is erased and acts again before that, the new
+//! values take the place of the tombstones, and only chunks that the new history does not reach yet get one. Records
+//! therefore carry an *epoch*, the offset of the user's last erasure. Whoever meets a larger one begins the user anew,
+//! and passes over records of a smaller one, as well as tombstones of chunks that the new history never had.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -129,6 +135,10 @@ pub struct UserFeatures {
     pub last_seen_ms: i64,
     /// Offset of the newest interaction applied, in the partition of `interactions` with this record's number.
     pub source_offset: i64,
+    /// Offset of the user's last erasure in the partition of `interactions` with this record's number; absent where
+    /// there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
 }
 
 /// One event of a user's history.
@@ -158,6 +168,9 @@ pub struct HistoryChunk {
     pub seq: u64,
     /// The entries.
     pub entries: Vec<HistoryEntry>,
+    /// As in [`UserFeatures`]: entries of different epochs do not belong together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
 }
 
 /// What one partition knows of a movie, all in event time.

@@ -122,6 +122,16 @@ impl Default for Limits {
 }
 
 impl Interaction {
+    /// The user that a record without a value asks to forget. (Some clients cannot tell no value from an empty one.)
+    #[must_use]
+    pub fn erased(key: Option<&[u8]>, value: Option<&[u8]>) -> Option<UserId> {
+        let empty = value.is_none_or(<[u8]>::is_empty);
+        let key = std::str::from_utf8(key.filter(|_| empty)?).ok()?;
+        // Only as it is written by producers of interactions: "+7" and "007" name nobody.
+        let user = key.parse().ok().map(UserId).filter(|&user| user <= UserId::MAX)?;
+        (user.to_string() == key).then_some(user)
+    }
+
     /// The earliest event time accepted, ms: the first of January 1970 itself is a missing value in disguise.
     pub const MIN_TIMESTAMP_MS: i64 = 1;
 

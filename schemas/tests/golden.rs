@@ -91,46 +91,58 @@ fn movies_keep_their_bytes() {
 
 #[test]
 fn features_keep_their_bytes() {
+    let user = UserFeatures {
+        schema_version: SchemaVersion,
+        user_id: UserId(7),
+        seq: 3,
+        history_len: 2,
+        counts: BTreeMap::from([(Kind::Rating, 2), (Kind::WatchlistAdd, 1)]),
+        rating_sum: 8.5,
+        rating_count: 2,
+        watchlist: vec![MovieId(9)],
+        genre_affinity: BTreeMap::from([("Drama".into(), 1.5)]),
+        preferred_genres: vec![],
+        sessions: 1,
+        first_seen_ms: 881_250_949_000,
+        last_seen_ms: 881_250_951_000,
+        source_offset: 12,
+        epoch: None,
+    };
+    check("feature-user", &FeatureRecord::User(user.clone()));
     check(
-        "feature-user",
+        "feature-user-returned",
         &FeatureRecord::User(UserFeatures {
-            schema_version: SchemaVersion,
-            user_id: UserId(7),
-            seq: 3,
-            history_len: 2,
-            counts: BTreeMap::from([(Kind::Rating, 2), (Kind::WatchlistAdd, 1)]),
-            rating_sum: 8.5,
-            rating_count: 2,
-            watchlist: vec![MovieId(9)],
-            genre_affinity: BTreeMap::from([("Drama".into(), 1.5)]),
-            preferred_genres: vec![],
-            sessions: 1,
-            first_seen_ms: 881_250_949_000,
-            last_seen_ms: 881_250_951_000,
-            source_offset: 12,
+            epoch: Some(9),
+            ..user
         }),
     );
+    let chunk = HistoryChunk {
+        schema_version: SchemaVersion,
+        user_id: UserId(7),
+        chunk: 0,
+        seq: 3,
+        entries: vec![
+            HistoryEntry {
+                movie_id: MovieId(50),
+                kind: Kind::Rating,
+                rating: Some(4.5),
+                timestamp: 881_250_949_000,
+            },
+            HistoryEntry {
+                movie_id: MovieId(51),
+                kind: Kind::Like,
+                rating: None,
+                timestamp: 881_250_950_000,
+            },
+        ],
+        epoch: None,
+    };
+    check("feature-history", &FeatureRecord::History(chunk.clone()));
     check(
-        "feature-history",
+        "feature-history-returned",
         &FeatureRecord::History(HistoryChunk {
-            schema_version: SchemaVersion,
-            user_id: UserId(7),
-            chunk: 0,
-            seq: 3,
-            entries: vec![
-                HistoryEntry {
-                    movie_id: MovieId(50),
-                    kind: Kind::Rating,
-                    rating: Some(4.5),
-                    timestamp: 881_250_949_000,
-                },
-                HistoryEntry {
-                    movie_id: MovieId(51),
-                    kind: Kind::Like,
-                    rating: None,
-                    timestamp: 881_250_950_000,
-                },
-            ],
+            epoch: Some(9),
+            ..chunk
         }),
     );
     check(

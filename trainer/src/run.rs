@@ -317,12 +317,15 @@ fn validate(snapshot: &Snapshot, settings: &RunSettings) -> Result<(), RunError>
             found,
             needed: needed.max(1),
             detail: format!(
-                "of {} records {} were invalid, {} duplicates, {} without a signal, {} about unknown movies",
+                "of {} records {} were invalid, {} duplicates, {} without a signal, {} about unknown movies, \
+                 {} erasures, {} erased",
                 counts.records,
                 counts.invalid,
                 counts.duplicates,
                 counts.without_signal,
-                counts.unknown_movies
+                counts.unknown_movies,
+                counts.erasures,
+                counts.erased
             ),
         })
     };

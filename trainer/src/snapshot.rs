@@ -9,9 +9,14 @@
 //! at which the broker got them; kinds that make no history; movies that the catalogue does not have *now*. A movie
 //! that arrives later is picked up, with all its earlier interactions, by the next snapshot.
 //!
+//! Left out and counted are also the interactions of users who were erased: a tombstone below the named offsets takes
+//! away what its user did at smaller offsets of its partition, as in the feature store. One beyond them does not, or
+//! the same offsets would not give the same snapshot: a model learns of an erasure with the next training.
+//!
 //! `movies` is compacted, so its offsets do not name a catalogue for ever; a bundle therefore carries its catalogue.
 
 mod cache;
+mod erasure;
 mod reader;
 mod row;
 
@@ -21,6 +26,7 @@ use marquee_models::live::Interaction;
 use marquee_models::served::{Catalogue, CatalogueItem};
 use marquee_schemas::{Movie, MovieId, PartitionOffset, Topic, UserId};
 
+pub use erasure::Erasure;
 pub use reader::{SnapshotReader, bounds_of};
 pub use row::Row;
 
@@ -55,10 +61,12 @@ pub struct Rows {
     pub rows: Vec<Row>,
     /// Records that could not be decoded.
     pub invalid: u64,
+    /// Records that ask to forget a user, in any order.
+    pub erasures: Vec<Erasure>,
 }
 
 impl Snapshot {
-    /// Builds the snapshot of these records. The order of `rows` and `movies` does not matter.
+    /// Builds the snapshot of these records. The order of rows, erasures and `movies` does not matter.
     #[must_use]
     pub fn assemble(rows: Rows, mut movies: Vec<Movie>, mut offsets: Vec<PartitionOffset>) -> Self {
         offsets.sort_unstable();
@@ -72,10 +80,15 @@ impl Snapshot {
             .map(|(movie, index)| (movie.movie_id.0, index))
             .collect();
 
-        let Rows { mut rows, invalid } = rows;
-        let mut counts = Counts {
-            records: rows.len() as u64 + invalid,
+        let Rows {
+            mut rows,
             invalid,
+            erasures,
+        } = rows;
+        let mut counts = Counts {
+            records: (rows.len() + erasures.len()) as u64 + invalid,
+            invalid,
+            erasures: erasures.len() as u64,
             ..Counts::default()
         };
         rows.sort_unstable_by_key(|row| (row.partition, row.offset));
@@ -86,6 +99,14 @@ impl Snapshot {
             first
         });
         drop(ids);
+        // After the repetitions: one of an erased event is passed over by the feature store, too.
+        let erased = erasure::last_of_each(&erasures);
+        rows.retain(|row| {
+            let at = erased.get(&(row.partition, row.user));
+            let kept = at.is_none_or(|&at| row.offset > at);
+            counts.erased += u64::from(!kept);
+            kept
+        });
         rows.retain(|row| {
             let taught = signal::weight(row.kind).is_some();
             counts.without_signal += u64::from(!taught);

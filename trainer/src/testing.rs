@@ -79,7 +79,10 @@ pub(crate) fn rows(n: u64) -> Rows {
             row
         })
         .collect();
-    Rows { rows, invalid: 0 }
+    Rows {
+        rows,
+        ..Rows::default()
+    }
 }
 
 pub(crate) fn at(topic: &str, partition: i32, offset: i64) -> PartitionOffset {

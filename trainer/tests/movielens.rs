@@ -124,7 +124,7 @@ fn snapshot(rows: &[Row], movies: &[Movie]) -> Snapshot {
         .collect();
     let rows = Rows {
         rows: rows.to_vec(),
-        invalid: 0,
+        ..Rows::default()
     };
     Snapshot::assemble(rows, movies.to_vec(), offsets)
 }

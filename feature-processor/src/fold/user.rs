@@ -186,6 +186,8 @@ impl UserState {
             first_seen_ms: self.first_seen_ms,
             last_seen_ms: self.last_seen_ms,
             source_offset: self.source_offset,
+            // Not of the fold: the store knows of erasures.
+            epoch: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Folding one batch in memory: every key is read once, however often the batch touches it, and written once.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use marquee_schemas::{
@@ -16,8 +16,8 @@ use super::outbox::Row;
 use super::progress::Counters;
 use super::rows::{RowKey, Rows};
 use super::tables::{
-    COUNTERS, EVENT_IDS, GENRES, GLOBAL, HISTORY, MOVIES, OBSERVATIONS, OUTBOX, PROGRESS, ROWS, TRANSITIONS,
-    USERS,
+    COUNTERS, ERASED, EVENT_IDS, GENRES, GLOBAL, HISTORY, MOVIES, OBSERVATIONS, OUTBOX, PROGRESS, ROWS,
+    TRANSITIONS, USERS,
 };
 use super::{Remembered, StoreOptions};
 use crate::drift::{Fate, Observation, half_stars};
@@ -84,8 +84,8 @@ pub(super) struct Batch<'a> {
     rows: Rows,
     fresh: Fresh,
     users: HashMap<UserId, UserWork>,
-    /// Users to forget; what this batch holds of them came after.
-    forgotten: BTreeSet<UserId>,
+    /// Users to forget, and the offset of the last erasure; what this batch holds of them came after.
+    forgotten: BTreeMap<UserId, i64>,
     movies: HashMap<MovieId, MovieWork>,
     transitions: HashMap<MovieId, TransitionRow>,
     global: GlobalState,
@@ -117,7 +117,7 @@ impl<'a> Batch<'a> {
             rows: before.rows,
             fresh: Fresh::default(),
             users: HashMap::new(),
-            forgotten: BTreeSet::new(),
+            forgotten: BTreeMap::new(),
             movies: HashMap::new(),
             transitions: HashMap::new(),
             global: GlobalState::default(),
@@ -209,7 +209,7 @@ impl<'a> Batch<'a> {
     fn forget(&mut self, user: UserId, judged: &Judged, tables: &Tables<'_>) -> Result<(), redb::Error> {
         let history = match self.users.remove(&user) {
             Some(work) => work.state.history_len,
-            None if self.forgotten.contains(&user) => 0,
+            None if self.forgotten.contains_key(&user) => 0,
             None => match tables.users.get(user.0)? {
                 Some(bytes) => UserState::decode(bytes.value())?.history_len,
                 None => 0,
@@ -217,7 +217,7 @@ impl<'a> Batch<'a> {
         };
         self.counters.erasures += 1;
         self.counters.history_users -= u64::from(history > 0);
-        self.forgotten.insert(user);
+        self.forgotten.insert(user, judged.record.offset);
         for (_, observation) in &mut self.observations {
             if observation.user == user.0 {
                 observation.user = FORGOTTEN;
@@ -241,7 +241,7 @@ impl<'a> Batch<'a> {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) => vacant.insert(UserWork {
                 state: match tables.users.get(user.0)? {
-                    Some(bytes) if !self.forgotten.contains(&user) => UserState::decode(bytes.value())?,
+                    Some(bytes) if !self.forgotten.contains_key(&user) => UserState::decode(bytes.value())?,
                     _ => UserState::default(),
                 },
                 chunks: Vec::new(),
@@ -312,7 +312,7 @@ impl<'a> Batch<'a> {
         let transitions = sorted(self.transitions);
 
         let mut tail = self.before.tail.clone();
-        for &user in &self.forgotten {
+        for (&user, offset) in &self.forgotten {
             if let Some(bytes) = txn.open_table(USERS)?.remove(user.0)? {
                 rows.remove(RowKey::User(user.0), bytes.value());
             }
@@ -325,6 +325,11 @@ impl<'a> Batch<'a> {
                 keys.push(FeatureKey::History(user, chunk));
             }
             tail.forget(&mut txn.open_table(OBSERVATIONS)?, user.0)?;
+            let mut erased = txn.open_table(ERASED)?;
+            if let Some(old) = erased.insert(user.0, offset)? {
+                rows.remove(RowKey::Erased(user.0), &old.value().to_le_bytes());
+            }
+            rows.add(RowKey::Erased(user.0), &offset.to_le_bytes());
         }
         let mut table = txn.open_table(USERS)?;
         for (user, work) in &users {

@@ -14,7 +14,7 @@ use super::progress::Counters;
 use super::rows::{RowKey, Rows};
 use super::snapshot::Snapshot;
 use super::tables::{
-    COPIED, EVENT_IDS, GENRES, GLOBAL, HISTORY, MOVIES, OBSERVATIONS, PROGRESS, TRANSITIONS, USERS,
+    COPIED, ERASED, EVENT_IDS, GENRES, GLOBAL, HISTORY, MOVIES, OBSERVATIONS, PROGRESS, TRANSITIONS, USERS,
 };
 use super::{Store, dedupe};
 use crate::Error;
@@ -285,6 +285,10 @@ impl Copier {
             let (movie, bytes) = row?;
             self.row(RowKey::Transitions(movie.value()), Some(bytes.value()));
         }
+        for row in snapshot.txn.open_table(ERASED)?.iter()? {
+            let (user, offset) = row?;
+            self.row(RowKey::Erased(user.value()), Some(&offset.value().to_le_bytes()));
+        }
         Ok(())
     }
 
@@ -294,7 +298,13 @@ impl Copier {
         let users = snapshot.txn.open_table(USERS)?;
         let history = snapshot.txn.open_table(HISTORY)?;
         let states = snapshot.txn.open_table(MOVIES)?;
+        let erased = snapshot.txn.open_table(ERASED)?;
         for key in keys {
+            if let FeatureKey::User(user) = key
+                && let Some(offset) = erased.get(user.0)?
+            {
+                self.row(RowKey::Erased(user.0), Some(&offset.value().to_le_bytes()));
+            }
             let (name, found) = match key {
                 FeatureKey::User(user) => (RowKey::User(user.0), users.get(user.0)?),
                 FeatureKey::History(user, chunk) => {

@@ -55,7 +55,7 @@ pub(super) fn chunk_of(entry: u64) -> u32 {
     u32::try_from(entry / HISTORY_CHUNK_LEN).unwrap_or(u32::MAX)
 }
 
-/// Reads a stored chunk.
+/// Reads a stored chunk, which does not say to which epoch it belongs.
 pub(super) fn decode(user_id: UserId, chunk: u32, bytes: &[u8]) -> Result<HistoryChunk, redb::Error> {
     read(user_id, chunk, bytes).ok_or_else(|| corrupt("history chunk"))
 }
@@ -84,6 +84,7 @@ fn read(user_id: UserId, chunk: u32, bytes: &[u8]) -> Option<HistoryChunk> {
         chunk,
         seq,
         entries,
+        epoch: None,
     })
 }
 

@@ -18,8 +18,8 @@ use super::copy::{Copied, Mark};
 use super::observations::{self, SEGMENT as OBSERVATION_SEGMENT};
 use super::rows::{RowKey, Rows};
 use super::tables::{
-    COPIED, COUNTERS, EVENT_IDS, GENRES, GLOBAL, HISTORY, MOVIES, OBSERVATIONS, PROGRESS, ROWS, TRANSITIONS,
-    USERS, migrate,
+    COPIED, COUNTERS, ERASED, EVENT_IDS, GENRES, GLOBAL, HISTORY, MOVIES, OBSERVATIONS, PROGRESS, ROWS,
+    TRANSITIONS, USERS, migrate,
 };
 use super::{begin, dedupe, file_of};
 use crate::Error;
@@ -187,6 +187,7 @@ fn insert(
     let mut transitions = txn.open_table(TRANSITIONS)?;
     let mut global = txn.open_table(GLOBAL)?;
     let mut genres = txn.open_table(GENRES)?;
+    let mut erased = txn.open_table(ERASED)?;
     let mut ids = txn.open_table(EVENT_IDS)?;
     let mut observations = txn.open_table(OBSERVATIONS)?;
     let mut genre_count = 0;
@@ -205,6 +206,10 @@ fn insert(
                 let name = std::str::from_utf8(bytes).map_err(|_| corrupt("genre"))?;
                 drop(genres.insert(number, name)?);
                 genre_count += 1;
+            }
+            RowKey::Erased(user) => {
+                let offset = bytes.try_into().map_err(|_| corrupt("erasure"))?;
+                drop(erased.insert(user, i64::from_le_bytes(offset))?);
             }
             // Older ones may still be in the topic.
             RowKey::EventIds(segment) if segment >= mark.oldest[0] => drop(ids.insert(segment, bytes)?),

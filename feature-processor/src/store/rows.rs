@@ -12,6 +12,7 @@ pub(crate) enum RowKey {
     Transitions(u32),
     Global,
     Genre(u32),
+    Erased(u64),
     EventIds(u64),
     Observations(u64),
     /// Not a row of the file: it says up to which offset the rows before it are complete.
@@ -27,6 +28,7 @@ impl fmt::Display for RowKey {
             Self::Transitions(movie) => write!(f, "t/{movie}"),
             Self::Global => f.write_str("g"),
             Self::Genre(number) => write!(f, "n/{number}"),
+            Self::Erased(user) => write!(f, "x/{user}"),
             Self::EventIds(segment) => write!(f, "e/{segment}"),
             Self::Observations(segment) => write!(f, "o/{segment}"),
             Self::Mark => f.write_str("mark"),
@@ -53,6 +55,7 @@ impl FromStr for RowKey {
             Some("t") => Self::Transitions(number(parts.next())?),
             Some("g") => Self::Global,
             Some("n") => Self::Genre(number(parts.next())?),
+            Some("x") => Self::Erased(number(parts.next())?),
             Some("e") => Self::EventIds(number(parts.next())?),
             Some("o") => Self::Observations(number(parts.next())?),
             Some("mark") => Self::Mark,
@@ -79,6 +82,7 @@ impl RowKey {
             Self::EventIds(segment) => (7, segment),
             Self::Observations(segment) => (8, segment),
             Self::Mark => (9, 0),
+            Self::Erased(user) => (10, user),
         };
         mix(mix(table, key), !key)
     }
@@ -148,6 +152,7 @@ mod tests {
             RowKey::Transitions(9),
             RowKey::Global,
             RowKey::Genre(1),
+            RowKey::Erased(7),
             RowKey::EventIds(5),
             RowKey::Observations(5),
             RowKey::Mark,

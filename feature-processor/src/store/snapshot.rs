@@ -20,7 +20,8 @@ use super::observations::{self, Segment};
 use super::outbox::{Row, letter};
 use super::progress::Counters;
 use super::tables::{
-    COUNTERS, EVENT_IDS, GENRES, GLOBAL, HISTORY, MOVIES, OBSERVATIONS, OUTBOX, PROGRESS, TRANSITIONS, USERS,
+    COUNTERS, ERASED, EVENT_IDS, GENRES, GLOBAL, HISTORY, MOVIES, OBSERVATIONS, OUTBOX, PROGRESS,
+    TRANSITIONS, USERS,
 };
 use super::{dedupe, history};
 use crate::{Error, GlobalState, MovieState, TransitionRow, UserState};
@@ -34,6 +35,7 @@ pub struct Snapshot {
     users: ReadOnlyTable<u64, &'static [u8]>,
     history: ReadOnlyTable<(u64, u32), &'static [u8]>,
     movies: ReadOnlyTable<u32, &'static [u8]>,
+    erased: Option<ReadOnlyTable<u64, i64>>,
     pub(super) txn: ReadTransaction,
     /// Dropped last: a transaction ends with its database.
     keep: Option<ReadOnlyDatabase>,
@@ -76,6 +78,7 @@ impl Snapshot {
             users: txn.open_table(USERS)?,
             history: txn.open_table(HISTORY)?,
             movies: txn.open_table(MOVIES)?,
+            erased: existing(txn.open_table(ERASED))?,
             txn,
             keep: None,
         })
@@ -222,8 +225,8 @@ impl Snapshot {
     }
 
     /// A SHA-256 over the logical state, in hexadecimal: users, histories and movies as their changelog records and as
-    /// they are stored, transitions, histograms, offsets and counts, the observations kept, and the window of event ids
-    /// of the given size. Not covered: the outbox, and how the file happens to be laid out. Two folds of the same log, with the same catalogue and window, have the same hash
+    /// they are stored, transitions, histograms, erasures, offsets and counts, the observations kept, and the window of
+    /// event ids of the given size. Not covered: the outbox, and how the file happens to be laid out. Two folds of the same log, with the same catalogue and window, have the same hash
     /// however the log was cut into batches and however often it was interrupted.
     ///
     /// # Errors
@@ -270,6 +273,13 @@ impl Snapshot {
         {
             section("global", bytes.value());
         }
+        if let Some(table) = &self.erased {
+            for row in table.iter()? {
+                let (user, offset) = row?;
+                section("erased", &user.value().to_le_bytes());
+                section("offset", &offset.value().to_le_bytes());
+            }
+        }
         let ids = dedupe::stored_ids(&self.txn.open_table(EVENT_IDS)?, self.counters.applied, window)?;
         for id in ids {
             section("id", &id.to_le_bytes());
@@ -286,9 +296,18 @@ impl Snapshot {
 
     fn user_features(&self, user: UserId) -> Result<Option<UserFeatures>, redb::Error> {
         match self.users.get(user.0)? {
-            Some(bytes) => Ok(Some(
-                UserState::decode(bytes.value())?.features(user, &self.book.names),
-            )),
+            Some(bytes) => Ok(Some(UserFeatures {
+                epoch: self.epoch(user)?,
+                ..UserState::decode(bytes.value())?.features(user, &self.book.names)
+            })),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the user was last erased.
+    fn epoch(&self, user: UserId) -> Result<Option<i64>, redb::Error> {
+        match &self.erased {
+            Some(erased) => Ok(erased.get(user.0)?.map(|offset| offset.value())),
             None => Ok(None),
         }
     }
@@ -302,7 +321,10 @@ impl Snapshot {
 
     fn chunk(&self, user: UserId, chunk: u32) -> Result<Option<HistoryChunk>, redb::Error> {
         match self.history.get((user.0, chunk))? {
-            Some(bytes) => Ok(Some(history::decode(user, chunk, bytes.value())?)),
+            Some(bytes) => Ok(Some(HistoryChunk {
+                epoch: self.epoch(user)?,
+                ..history::decode(user, chunk, bytes.value())?
+            })),
             None => Ok(None),
         }
     }

@@ -12,6 +12,7 @@
 //! | `transitions` | movie id, `u32` | [`crate::TransitionRow`], at most 32 followers |
 //! | `global` | `""` | [`crate::GlobalState`] |
 //! | `genres` | number, `u32` | the genre's name |
+//! | `erased` | user id, `u64` | offset of the user's last erasure, `i64` |
 //! | `event_ids` | segment, `u64` | up to 128 hashed event ids, see `dedupe.rs` |
 //! | `observations` | segment, `u64` | up to 128 observations, see `observations.rs` |
 //! | `outbox` | batch, `u64` | what is still to be published, see `outbox.rs` |
@@ -22,7 +23,9 @@
 //! catalogue), `global`, `genres`, and `outbox` (the keys of what is not yet published). `users` takes a few hundred
 //! bytes per user, with at most 10,000 movies on a watchlist. What grows with the log is `history` alone: 17 bytes per
 //! entry, because the whole history is what models learn from; a user who is erased takes it along. redb reuses the
-//! pages that a transaction frees, so that the file stays within a small multiple of that.
+//! pages that a transaction frees, so that the file stays within a small multiple of that. `erased` takes 16 bytes per
+//! user who was erased, for ever: whoever returns, however late, returns in another epoch, and the state must not depend
+//! on how the log was cut into batches. It says no more of them than the tombstone in the log.
 //!
 //! Every value begins with a version byte of its own, so that a new layout of one kind of value is read beside the
 //! old one and written in its place when the key is next touched. `meta/format` counts changes that need the whole
@@ -42,6 +45,7 @@ pub(super) const MOVIES: TableDefinition<'static, u32, &[u8]> = TableDefinition:
 pub(super) const TRANSITIONS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("transitions");
 pub(super) const GLOBAL: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("global");
 pub(super) const GENRES: TableDefinition<'static, u32, &str> = TableDefinition::new("genres");
+pub(super) const ERASED: TableDefinition<'static, u64, i64> = TableDefinition::new("erased");
 pub(super) const EVENT_IDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("event_ids");
 pub(super) const OBSERVATIONS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("observations");
 pub(super) const OUTBOX: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("outbox");
@@ -85,6 +89,10 @@ pub(super) fn count_rows(txn: &WriteTransaction) -> Result<(), redb::Error> {
         let (number, name) = row?;
         rows.add(RowKey::Genre(number.value()), name.value().as_bytes());
     }
+    for row in txn.open_table(ERASED)?.iter()? {
+        let (user, offset) = row?;
+        rows.add(RowKey::Erased(user.value()), &offset.value().to_le_bytes());
+    }
     progress.insert(ROWS, rows.encode().as_slice())?;
     Ok(())
 }
@@ -119,6 +127,7 @@ pub(super) fn migrate(txn: &WriteTransaction, partition: i32) -> Result<Result<(
     txn.open_table(TRANSITIONS)?;
     txn.open_table(GLOBAL)?;
     txn.open_table(GENRES)?;
+    txn.open_table(ERASED)?;
     txn.open_table(EVENT_IDS)?;
     txn.open_table(OBSERVATIONS)?;
     txn.open_table(OUTBOX)?;

@@ -2,7 +2,7 @@
 
 use marquee_feature_processor::MemorySink;
 use marquee_runtime::bus::{Handler, RawRecord};
-use marquee_schemas::{FeatureKey, Topic, UserId};
+use marquee_schemas::{FeatureKey, FeatureRecord, Topic, UserId, decode};
 
 use crate::harness::{Log, catalogue, config, processor, rating, undisturbed, view};
 
@@ -86,6 +86,51 @@ fn a_forgotten_user_may_begin_again_in_the_same_batch_or_a_later_one() {
     }
     assert_eq!(hashes[0], hashes[1]);
     assert_eq!(hashes[0], hashes[2]);
+}
+
+#[test]
+fn who_returns_is_published_in_a_new_epoch_however_long_that_takes() {
+    let mut log = Log::default();
+    lives(&mut log, 7, 200, 0);
+    lives(&mut log, 8, 5, 0);
+    // Nobody knows 9 yet, nor 7 any more.
+    for user in [9, 7, 7] {
+        erase(&mut log, user);
+    }
+    let erased_at = log.0[&0].last().unwrap().offset;
+    lives(&mut log, 9, 5, 0);
+    lives(&mut log, 8, 100, 5);
+    lives(&mut log, 7, 3, 200);
+    let mut hashes = Vec::new();
+    for batch in [1, 7, 150, 1_000] {
+        let folder = tempfile::tempdir().unwrap();
+        let (processor, outcome) = undisturbed(&config(folder.path()), &catalogue(30), &log, batch);
+        let newest = |key: &str| {
+            let record = outcome
+                .published
+                .iter()
+                .rfind(|record| record.key == key.as_bytes());
+            record.and_then(|record| record.value.as_deref()).map(decode)
+        };
+        let epoch = |key: &str| match newest(key).unwrap().unwrap() {
+            FeatureRecord::User(user) => user.epoch,
+            FeatureRecord::History(chunk) => chunk.epoch,
+            FeatureRecord::Movie(_) => panic!("not asked for"),
+        };
+        assert_eq!(epoch("u/7"), Some(erased_at), "batch {batch}");
+        assert_eq!(epoch("h/7/0"), Some(erased_at), "batch {batch}");
+        assert!(newest("h/7/1").is_none(), "batch {batch}");
+        for other in ["u/9", "h/9/0"] {
+            assert_eq!(epoch(other), Some(erased_at - 2), "{other}, batch {batch}");
+        }
+        for other in ["u/8", "h/8/0", "h/8/1"] {
+            assert_eq!(epoch(other), None, "{other}, batch {batch}");
+        }
+        let snapshot = processor.stores()[&0].snapshot().unwrap();
+        assert_eq!(snapshot.user(UserId(7)).unwrap().unwrap().epoch, Some(erased_at));
+        hashes.push(outcome.hashes);
+    }
+    assert!(hashes.iter().all(|other| *other == hashes[0]));
 }
 
 #[test]

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use marquee_feature_processor::{Config, Error, MemorySink, Processor, RowSource};
 use marquee_runtime::ManualClock;
 use marquee_runtime::bus::{Handler, RawRecord, Start};
-use marquee_schemas::Topic;
+use marquee_schemas::{Topic, UserId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::disturbance::mixed_log;
-use crate::harness::{Log, NOW_MS, TestProcessor, catalogue, compacted, config, undisturbed};
+use crate::harness::{Log, NOW_MS, TestProcessor, catalogue, compacted, config, rating, undisturbed};
 
 /// What was published to the topic of rows, as a broker would give it back.
 #[derive(Debug, Clone, Default)]
@@ -178,6 +178,42 @@ fn a_new_owner_begins_with_the_copy_and_ends_as_the_old_one_would_have() {
         let (processor, begun_again) = live(old.path(), &peace.log, &sink, Rows::of(&sink), 1.0);
         assert_eq!(hashes(&processor), peace.hashes);
         assert!(begun_again >= begun, "{begun_again:?}");
+    }
+}
+
+#[test]
+fn a_new_owner_knows_who_was_erased() {
+    let mut log = Log::default();
+    let mut acts = |user: u64, ids: std::ops::Range<u32>, erased: bool| {
+        for id in ids {
+            let time = 1_000_000_000_000 + i64::from(id);
+            log.event(1, &rating(&format!("{user}/{id}"), user, 1 + id % 40, 4.0, time));
+        }
+        if erased {
+            log.push(0, None);
+            let record = log.0.get_mut(&0).and_then(|records| records.last_mut()).unwrap();
+            record.key = Some(user.to_string().into_bytes());
+        }
+    };
+    acts(7, 0..300, true);
+    acts(8, 0..300, false);
+    acts(7, 300..310, false);
+    let folder = tempfile::tempdir().unwrap();
+    let sink = MemorySink::default();
+    let (owner, _) = live(folder.path(), &log, &sink, Rows::default(), 1.0);
+    let changelog = newest(&sink, Topic::Features);
+    for until in [0.5, 0.7, 1.0] {
+        let sink = MemorySink::default();
+        let old = tempfile::tempdir().unwrap();
+        drop(live(old.path(), &log, &sink, Rows::default(), until));
+        let new = tempfile::tempdir().unwrap();
+        let rows = Rows::of(&sink).compacted(1.0);
+        let (processor, begun) = live(new.path(), &log, &sink, rows, 1.0);
+        assert!(begun[0] > log.0[&0][0].offset, "restored: {begun:?}");
+        assert_eq!(hashes(&processor), hashes(&owner), "{until}");
+        assert_eq!(newest(&sink, Topic::Features), changelog, "{until}");
+        let user = processor.stores()[&0].snapshot().unwrap().user(UserId(7));
+        assert_eq!(user.unwrap().unwrap().epoch, Some(400));
     }
 }
 

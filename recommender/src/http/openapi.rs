@@ -68,7 +68,11 @@ pub fn document() -> Value {
         .answer::<UserAnswer>(200, "What recommendations rest on")
         .problems(&[404, 422]);
     api.delete("/users/{id}", "users", "Forget a user")
-        .about("Publishes an erasure event; every service forgets the user as it reads it.")
+        .about(
+            "Publishes an erasure event. Lists, features and SQL forget the user as they read it, the lake's files \
+             within the hour, models with the next training; ARCHITECTURE.md says what is kept. Whoever acts again \
+             begins anew.",
+        )
         .id("Id of the user")
         .answer::<ErasureAnswer>(202, "The erasure is in the log")
         .problems(&[422]);

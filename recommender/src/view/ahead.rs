@@ -6,6 +6,9 @@
 //! it. What the processor has passed without bringing it (say, a repetition from before the last [`KEPT_IDS`] events)
 //! is taken back from the history; what it added to the live state stays there until the next fold.
 //!
+//! Erasures come twice as well. The first time takes away everything older at once, also events that reach the view
+//! later than the changelog's tombstone; what the changelog still says of that time is of a smaller epoch.
+//!
 //! Nothing rests on the first path: a view that misses it is only later.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};

@@ -36,12 +36,30 @@ pub enum Change {
         /// What was done.
         event: Box<Interaction>,
     },
+    /// A user is to be forgotten; the feature store has not followed yet.
+    Erasure {
+        /// Partition of `interactions`, which is that of the changelog.
+        partition: i32,
+        /// Offset in it.
+        offset: i64,
+        /// The user.
+        user: UserId,
+    },
     /// A user's data in one partition was erased.
     UserGone {
         /// Partition of the changelog.
         partition: i32,
         /// The user.
         user: UserId,
+    },
+    /// A chunk of a history was erased, with all that was known of the user then.
+    ChunkGone {
+        /// Partition of the changelog.
+        partition: i32,
+        /// The user.
+        user: UserId,
+        /// Which chunk.
+        chunk: u32,
     },
 }
 
@@ -89,9 +107,12 @@ impl Change {
             .map_err(|error| RecordError::Key(error.to_string()))?;
         match (key, value) {
             (FeatureKey::Movie(_), _) => Ok(None),
-            (FeatureKey::User(user) | FeatureKey::History(user, _), None) => {
-                Ok(Some(Self::UserGone { partition, user }))
-            }
+            (FeatureKey::User(user), None) => Ok(Some(Self::UserGone { partition, user })),
+            (FeatureKey::History(user, chunk), None) => Ok(Some(Self::ChunkGone {
+                partition,
+                user,
+                chunk,
+            })),
             (_, Some(value)) => Ok(match decode::<FeatureRecord>(value)? {
                 FeatureRecord::History(chunk) => Some(Self::Chunk { partition, chunk }),
                 FeatureRecord::User(features) => Some(Self::User {
@@ -104,6 +125,13 @@ impl Change {
     }
 
     fn event(record: &RawRecord) -> Option<Self> {
+        if let Some(user) = Interaction::erased(record.key.as_deref(), record.value.as_deref()) {
+            return Some(Self::Erasure {
+                partition: record.partition,
+                offset: record.offset,
+                user,
+            });
+        }
         let value = record.value.as_deref()?;
         if value.len() > MAX_INTERACTION_BYTES {
             return None;

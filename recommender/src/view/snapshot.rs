@@ -22,7 +22,7 @@ use super::{Movies, Users, View, ViewState};
 /// First bytes of the file.
 const MAGIC: &[u8; 8] = b"mqview\r\n";
 /// Version of what follows. To be raised with every change of a type in it; a test notices.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Older files are passed over: half of the time for which Kafka keeps tombstones by default.
 const MAX_AGE: Duration = Duration::from_secs(12 * 3600);
 const DIGEST_BYTES: usize = 32;
@@ -307,15 +307,22 @@ fn save(snapshot: &Snapshot, path: &Path) {
 #[cfg(test)]
 mod tests {
     use marquee_models::live::LiveParams;
-    use marquee_schemas::{FeatureRecord, Kind, SchemaVersion, UserId};
+    use marquee_schemas::{FeatureRecord, HistoryChunk, Kind, SchemaVersion, UserId};
 
     use super::*;
     use crate::testing::{changes, chunk_record, chunks, movie, rated, record, tombstone, user_features};
 
     const NOW_MS: i64 = 1_000_000_000;
 
-    /// A view with a bit of everything: viewers, a watchlist, an event ahead, an erased user, a movie that is gone and
-    /// one that was met in a history only.
+    fn in_epoch(epoch: i64, mut chunks: Vec<HistoryChunk>) -> HistoryChunk {
+        HistoryChunk {
+            epoch: Some(epoch),
+            ..chunks.remove(0)
+        }
+    }
+
+    /// A view with a bit of everything: viewers, a watchlist, an event ahead, an erased user and one who returned, a
+    /// movie that is gone and one that was met in a history only.
     fn view() -> View {
         let view = View::new(LiveParams::default(), 32).unwrap();
         view.apply_changes(changes());
@@ -338,6 +345,7 @@ mod tests {
             record(0, 50, &FeatureRecord::User(described)),
             chunk_record(1, 7, chunks(77, &[rated(999, 2.5, 5)]).remove(0)),
             tombstone(Topic::Features, 0, 51, "u/5"),
+            chunk_record(0, 53, in_epoch(40, chunks(6, &[rated(102, 4.0, 6_000_000)]))),
             tombstone(Topic::Movies, 0, 52, "103"),
             record(0, 9, &event),
         ];
@@ -385,7 +393,8 @@ mod tests {
         };
         same(&original, &resumed);
         assert!(resumed.read().users.find(UserId(5)).is_none(), "erased is erased");
-        // The event ahead is confirmed, the erased user returns, a movie is new.
+        // The event ahead is confirmed, the erased user returns, a movie is new; of who had returned before, something
+        // older comes up.
         let mut fourth: Vec<_> = (0..8)
             .map(|step| rated(100 + step, 4.5, 4_000_000 + i64::from(step) * 1_000))
             .collect();
@@ -394,11 +403,19 @@ mod tests {
             chunk_record(0, 60, chunks(4, &fourth).remove(0)),
             chunk_record(0, 61, chunks(5, &[rated(101, 3.0, 30_000_000)]).remove(0)),
             record(0, 62, &movie(500)),
+            chunk_record(
+                0,
+                63,
+                chunks(6, &[rated(101, 3.0, 1), rated(103, 3.0, 2)]).remove(0),
+            ),
         ];
         for view in [&original, &resumed] {
             view.apply(&more, NOW_MS, |record, error| panic!("{record:?}: {error}"));
         }
         same(&original, &resumed);
+        let state = resumed.read();
+        let (_, returned) = state.users.find(UserId(6)).unwrap();
+        assert_eq!(returned.parts[0].entries.len(), 1);
         assert_eq!(
             std::fs::read_dir(folder.path()).unwrap().count(),
             1,
@@ -470,6 +487,6 @@ mod tests {
         view.apply(&records, NOW_MS, |record, error| panic!("{record:?}: {error}"));
         let bytes = postcard::to_allocvec(&Snapshot::of(&view.read(), &reach(), NOW_MS)).unwrap();
         let digest = &Sha256::digest(&bytes)[..4];
-        assert_eq!((VERSION, digest), (1, &[223, 201, 68, 127][..]));
+        assert_eq!((VERSION, digest), (2, &[111, 246, 204, 54][..]));
     }
 }

@@ -1,8 +1,10 @@
-use marquee_schemas::{FeatureRecord, Kind, MovieId, SchemaVersion, UserId};
+use marquee_schemas::{FeatureRecord, HistoryChunk, Kind, MovieId, SchemaVersion, UserId};
 
 use super::follow::Newest;
 use super::*;
 use crate::testing::{chunk_record, chunks, movie, rated, record, tombstone, user_features};
+
+mod returning;
 
 const NOW_MS: i64 = 1_000_000;
 
@@ -340,6 +342,11 @@ fn event(offset: i64, id: &str, user: u64, movie: u32, time_ms: i64) -> RawRecor
 
 /// What the feature store publishes about a user who rated these movies at times 1, 2, ...
 fn published(user: u64, movies: &[u32], source_offset: i64) -> Vec<RawRecord> {
+    published_in(None, user, movies, source_offset)
+}
+
+/// The same of a user who began anew after the erasure at this offset.
+fn published_in(epoch: Option<i64>, user: u64, movies: &[u32], source_offset: i64) -> Vec<RawRecord> {
     let entries: Vec<_> = (1..)
         .zip(movies)
         .map(|(time, &movie)| rated(movie, 4.0, time))
@@ -347,11 +354,12 @@ fn published(user: u64, movies: &[u32], source_offset: i64) -> Vec<RawRecord> {
     let mut features = user_features(user, movies.len() as u64, &[]);
     features.history_len = movies.len() as u64;
     features.source_offset = source_offset;
+    features.epoch = epoch;
     let mut records = vec![record(0, 0, &FeatureRecord::User(features))];
     records.extend(
         chunks(user, &entries)
             .into_iter()
-            .map(|chunk| chunk_record(0, 0, chunk)),
+            .map(|chunk| chunk_record(0, 0, HistoryChunk { epoch, ..chunk })),
     );
     records
 }

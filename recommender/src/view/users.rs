@@ -71,6 +71,8 @@ pub struct Part {
     described_len: u64,
     /// Position in the history after the newest entry; larger than the number of entries where some are missing.
     next: u64,
+    /// Offset of the erasure after which this part began.
+    epoch: Option<i64>,
 }
 
 /// One user.
@@ -94,6 +96,7 @@ impl Part {
             source_offset: -1,
             described_len: 0,
             next: 0,
+            epoch: None,
         }
     }
 
@@ -107,6 +110,11 @@ impl Part {
             self.ahead.remove(place);
         }
         place.is_some()
+    }
+
+    /// Whether the feature store has said anything of this part.
+    fn is_published(&self) -> bool {
+        self.source_offset >= 0 || self.next > 0
     }
 
     /// Drops events ahead that the feature store has passed. Those of the history wait for its chunks, which follow
@@ -159,6 +167,15 @@ pub(super) struct Gone {
     pub(super) index: u32,
     /// Whether other partitions still know the user.
     pub(super) others_remain: bool,
+}
+
+/// What a record finds of a user.
+#[derive(Debug, Default)]
+pub(super) struct Entered {
+    /// What an erasure left, where the record is the first that tells of it.
+    pub(super) gone: Option<Gone>,
+    /// Events after that erasure, which stood ahead and still do.
+    pub(super) ahead: Vec<Entry>,
 }
 
 /// All users. Indices are dense, append-only, and those of the live state; a user who returns after an erasure gets
@@ -218,6 +235,11 @@ impl Users {
         self.index = known.map(|(index, row)| (row.id, index)).collect();
     }
 
+    fn part(&self, id: UserId, partition: i32) -> Option<&Part> {
+        let (_, row) = self.find(id)?;
+        row.parts.iter().find(|part| part.partition == partition)
+    }
+
     fn part_mut(&mut self, id: UserId, partition: i32) -> (u32, &mut Part) {
         let next = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
         let index = *self.index.entry(id).or_insert(next);
@@ -248,12 +270,46 @@ impl Users {
         entry: Option<Entry>,
     ) -> Option<u32> {
         let (index, part) = self.part_mut(user, partition);
-        let newest = part.ahead.last().map_or(part.source_offset, |ahead| ahead.offset);
-        if offset <= newest.max(part.source_offset) || part.ahead.len() >= MAX_AHEAD {
+        let passed = part.source_offset.max(part.epoch.unwrap_or(-1));
+        let newest = part.ahead.last().map_or(passed, |ahead| ahead.offset);
+        if offset <= newest.max(passed) || part.ahead.len() >= MAX_AHEAD {
             return None;
         }
         part.ahead.push(Ahead { offset, entry });
         Some(index)
+    }
+
+    /// Makes way for a record of this epoch: a larger one than is known removes what was erased in between, as a
+    /// tombstone does, since none may have been published. `None` for a record that was itself erased since.
+    pub(super) fn enter(&mut self, partition: i32, id: UserId, epoch: Option<i64>) -> Option<Entered> {
+        let (_, part) = self.part_mut(id, partition);
+        if part.epoch >= epoch {
+            return (part.epoch == epoch).then(Entered::default);
+        }
+        let all = part.ahead.len();
+        let mut ahead = std::mem::take(&mut part.ahead);
+        ahead.retain(|ahead| Some(ahead.offset) > epoch);
+        let holds_older = part.is_published() || ahead.len() < all;
+        let mut entered = Entered::default();
+        if holds_older {
+            entered.gone = self.remove(partition, id);
+            entered.ahead = ahead.iter().filter_map(|ahead| ahead.entry).collect();
+        }
+        let (_, part) = self.part_mut(id, partition);
+        part.epoch = epoch;
+        part.ahead = ahead;
+        Some(entered)
+    }
+
+    /// Takes an erasure that the feature store has not followed yet; `None` where it says nothing new.
+    pub(super) fn erase(&mut self, partition: i32, id: UserId, offset: i64) -> Option<Entered> {
+        let was_published = self.part(id, partition)?.is_published();
+        let entered = self.enter(partition, id, Some(offset))?;
+        // Otherwise the epoch is kept for what the changelog still says, until its tombstone.
+        if !was_published && self.part(id, partition)?.ahead.is_empty() {
+            self.remove(partition, id);
+        }
+        Some(entered)
     }
 
     /// Appends what is new in a chunk; returns the user's index and the new entries, without those that stood ahead.
@@ -291,11 +347,12 @@ impl Users {
         (index, fresh)
     }
 
-    pub(super) fn describe(&mut self, partition: i32, features: &UserFeatures) {
-        let (_, part) = self.part_mut(features.user_id, partition);
+    /// Takes over a user's aggregates; returns the user's index.
+    pub(super) fn describe(&mut self, partition: i32, features: &UserFeatures) -> u32 {
+        let (index, part) = self.part_mut(features.user_id, partition);
         // A process that was given up for lost may publish once more, behind its successor.
         if features.source_offset < part.source_offset {
-            return;
+            return index;
         }
         part.seq = part.seq.max(features.seq);
         part.preferred.clone_from(&features.preferred_genres);
@@ -304,6 +361,28 @@ impl Users {
         part.described_len = part.described_len.max(features.history_len);
         let refused = part.drop_passed();
         self.taken_back += refused as u64;
+        index
+    }
+
+    /// Removes the partition's share if the chunk is of it. A history that never came to the chunk began after the
+    /// erasure that the chunk's tombstone is about.
+    pub(super) fn remove_chunk(&mut self, partition: i32, id: UserId, chunk: u32) -> Option<Gone> {
+        if self.part(id, partition)?.next > u64::from(chunk) * HISTORY_CHUNK_LEN {
+            self.remove(partition, id)
+        } else {
+            None
+        }
+    }
+
+    /// Removes the partition's share, except for events that stand ahead since an erasure was read: the tombstone is
+    /// that erasure's, and what is published next comes after it.
+    pub(super) fn remove_published(&mut self, partition: i32, id: UserId) -> Option<Gone> {
+        let part = self.part(id, partition)?;
+        if part.is_published() || part.epoch.is_none() || part.ahead.is_empty() {
+            return self.remove(partition, id);
+        }
+        self.part_mut(id, partition).1.epoch = None;
+        None
     }
 
     pub(super) fn remove(&mut self, partition: i32, id: UserId) -> Option<Gone> {

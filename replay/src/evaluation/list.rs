@@ -37,6 +37,11 @@ impl List {
         self.items.iter().position(|item| item.movie_id == movie_id)
     }
 
+    /// Whether the list rests on a history that was erased since, together with the user's name.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.user_id.is_none() && self.feature_version.is_some()
+    }
+
     /// Whether the list rests on nothing that its user did.
     pub(crate) fn is_cold(&self) -> bool {
         self.feature_version.is_none_or(|version| version == 0)

@@ -75,6 +75,7 @@ impl Shard {
                 bytes: bytes.len() as u64,
                 min_ms: run.iter().filter_map(|entry| entry.min_ms).min(),
                 max_ms: run.iter().filter_map(|entry| entry.max_ms).max(),
+                purged_to: run.iter().map(|entry| entry.purged_to).min().unwrap_or(0),
             };
             let obsolete: BTreeSet<String> = run.iter().map(|entry| entry.path.clone()).collect();
             tracing::debug!(
@@ -113,6 +114,7 @@ mod tests {
             bytes,
             min_ms: None,
             max_ms: None,
+            purged_to: 0,
         }
     }
 

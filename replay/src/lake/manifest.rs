@@ -5,11 +5,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::Erasure;
 use crate::error::Error;
 use crate::table::Table;
 
 /// The committed state of one shard: every record of its partition below `next_offset` is in `files`, among the
-/// `poison` that went to the dead letters, or in a named gap; no record is in two of them.
+/// `poison` that went to the dead letters, an erasure or among the rows that one removed, or in a named gap; no record is
+/// in two of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
     /// Version of this layout.
@@ -25,6 +27,12 @@ pub(crate) struct Manifest {
     /// Stretches the broker deleted before they were read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) gaps: Vec<Gap>,
+    /// The last erasure of each user, by user (`interactions` only).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) erasures: Vec<Erasure>,
+    /// Rows that erasures have removed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) erased: u64,
     /// The files, by path.
     pub(crate) files: Vec<FileEntry>,
 }
@@ -55,6 +63,13 @@ pub(crate) struct FileEntry {
     /// Latest event time, ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_ms: Option<i64>,
+    /// Up to which erasures nothing that they concern is in it any more, see [`super::Erasures`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) purged_to: i64,
+}
+
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl FileEntry {
@@ -75,6 +90,8 @@ impl Manifest {
             next_offset: 0,
             poison: 0,
             gaps: Vec::new(),
+            erasures: Vec::new(),
+            erased: 0,
             files: Vec::new(),
         }
     }

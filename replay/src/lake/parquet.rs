@@ -7,8 +7,8 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, new_null_array};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use datafusion::parquet::arrow::{ArrowWriter, ProjectionMask};
 use datafusion::parquet::basic::{Compression, Encoding, ZstdLevel};
 use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::parquet::schema::types::ColumnPath;
@@ -68,11 +68,15 @@ pub(crate) fn write_file(batches: &[RecordBatch]) -> Result<Vec<u8>, Error> {
     Ok(writer.into_inner()?)
 }
 
-/// All rows of a committed file, in the form of `schema`.
+/// All rows of a committed file, in the form of `schema`; other columns are not read.
 pub(crate) fn read_file(path: &Path, schema: &SchemaRef) -> Result<Vec<RecordBatch>, Error> {
     let file = File::open(path).map_err(|e| Error::damaged(path, e.to_string()))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(|builder| builder.with_batch_size(64 * 1024).build())
+        .and_then(|builder| {
+            let names = schema.fields().iter().map(|field| field.name().as_str());
+            let wanted = ProjectionMask::columns(builder.parquet_schema(), names);
+            builder.with_projection(wanted).with_batch_size(64 * 1024).build()
+        })
         .map_err(|e| Error::damaged(path, e.to_string()))?;
     reader
         .map(|batch| {

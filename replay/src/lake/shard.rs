@@ -59,6 +59,16 @@ impl Shard {
         &self.manifest
     }
 
+    /// For notes that the next commit makes durable.
+    pub(super) fn manifest_mut(&mut self) -> &mut Manifest {
+        &mut self.manifest
+    }
+
+    /// The folder of the lake.
+    pub(super) fn lake_dir(&self) -> &Path {
+        self.dir.parent().unwrap_or(&self.dir)
+    }
+
     /// Where reading resumes; `None` before the first commit.
     pub(crate) fn next_offset(&self) -> Option<i64> {
         self.exists.then_some(self.manifest.next_offset)
@@ -77,6 +87,14 @@ impl Shard {
         } else {
             format!("{folder}/{name}")
         }
+    }
+
+    /// The name of a file that replaces `entry` without what erasures concern: another one, for files are never
+    /// replaced in place.
+    pub(super) fn purged_path(&self, entry: &FileEntry, purged_to: i64) -> String {
+        let path = self.file_path(entry.folder(), entry.first_offset, entry.next_offset);
+        let stem = path.strip_suffix(super::SUFFIX).unwrap_or(&path);
+        format!("{stem}-{purged_to}{}", super::SUFFIX)
     }
 
     /// Makes `new` part of the shard, takes `obsolete` out of it, and moves the resume position, all at once.

@@ -118,6 +118,7 @@ impl CatalogueShard {
             bytes: bytes.len() as u64,
             min_ms: None,
             max_ms: None,
+            purged_to: 0,
         };
         if !self.refused.is_empty() {
             context.publish_refused(&self.refused)?;

@@ -11,8 +11,9 @@ use marquee_schemas::DeadLetter;
 use super::Context;
 use crate::date;
 use crate::error::Error;
-use crate::lake::{FileEntry, Gap, NewFile, Shard, UNDATED, write_file};
+use crate::lake::{Erasure, FileEntry, Gap, NewFile, Shard, UNDATED, write_file};
 use crate::rows::Rows;
+use crate::table::Table;
 
 /// One partition of a table of events.
 pub(super) struct EventShard {
@@ -28,11 +29,13 @@ pub(super) struct EventShard {
     next_offset: Option<i64>,
     /// When the first record after the last commit came, ms.
     since_ms: Option<i64>,
-    /// When old rows were last looked for, ms.
+    /// When old rows, and those of users who were erased, were last looked for, ms.
     expired_ms: Option<i64>,
+    /// Whether some of the latter may be left.
+    purges: bool,
 }
 
-/// How often old rows are looked for.
+/// How often rows that have to go are looked for.
 const EXPIRE_EVERY_MS: i64 = 60 * 60 * 1000;
 
 impl std::fmt::Debug for EventShard {
@@ -56,6 +59,7 @@ impl EventShard {
             next_offset,
             since_ms: None,
             expired_ms: None,
+            purges: false,
         }
     }
 
@@ -74,9 +78,15 @@ impl EventShard {
             return Ok(());
         }
         context.counts.take();
-        match self.rows.push(record) {
-            Ok(time) => self.origins.push((record.offset, time)),
-            Err(poison) => self.refused.push(context.refusal(record, &poison)),
+        let of_users = self.shard.table() == Table::Interactions;
+        if let Some(erasure) = Erasure::of(record).filter(|_| of_users) {
+            self.shard.erase(erasure);
+            context.counts.erase();
+        } else {
+            match self.rows.push(record) {
+                Ok(time) => self.origins.push((record.offset, time)),
+                Err(poison) => self.refused.push(context.refusal(record, &poison)),
+            }
         }
         self.next_offset = Some(record.next_offset());
         self.bytes += record.value.as_ref().map_or(0, Vec::len);
@@ -95,7 +105,8 @@ impl EventShard {
         self.expire_if_due(context)
     }
 
-    /// Lets go of old rows, at the start and every hour, also where nothing new arrives.
+    /// Lets go of old rows and of those of users who were erased, at the start and every hour, also where nothing new
+    /// arrives.
     fn expire_if_due(&mut self, context: &Context) -> Result<(), Error> {
         let now = context.clock.now_ms();
         let is_due = self
@@ -104,6 +115,11 @@ impl EventShard {
         if is_due {
             self.expired_ms = Some(now);
             self.shard.expire(&context.retention, now)?;
+            self.purges = true;
+        }
+        // A file at a time: what is to be flushed waits meanwhile.
+        if self.purges {
+            self.purges = self.shard.purge()?;
         }
         Ok(())
     }
@@ -187,6 +203,7 @@ impl EventShard {
                         bytes: bytes.len() as u64,
                         min_ms,
                         max_ms,
+                        purged_to: 0,
                     },
                     bytes,
                 })

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::{Int32Type, Int64Type};
+use datafusion::arrow::datatypes::{Int32Type, Int64Type, UInt64Type};
 use marquee_runtime::{BusError, ManualClock};
 use marquee_schemas::{
     Interaction, Kind, Movie, MovieId, QualityMetric, Record, SchemaVersion, UserId, encode,
@@ -18,6 +18,8 @@ use super::*;
 use crate::disk::faulty::{FaultyDisk, Last};
 use crate::disk::{Disk, OsDisk};
 use crate::lake::{manifests, read_file};
+
+mod erasures;
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
 

@@ -8,6 +8,7 @@ use marquee_runtime::{Bus, BusError};
 
 use super::HotOptions;
 use super::session::Snapshot;
+use crate::lake::Erasure;
 use crate::rows::{movies_batch, movies_of};
 use crate::sink::apply_movie;
 use crate::table::Table;
@@ -18,6 +19,8 @@ pub(super) struct HotRows {
     pub(super) batches: Vec<RecordBatch>,
     /// The rows are the whole table (the catalogue, where newer records replace stored ones).
     pub(super) replaces_files: bool,
+    /// Erasures among the records, by partition.
+    pub(super) erasures: Vec<(i32, Erasure)>,
 }
 
 /// The hot tail of some tables.
@@ -75,10 +78,17 @@ fn read_table(
     let mut rows = table.rows();
     let mut movies = BTreeMap::new();
     let mut count = 0_usize;
+    let mut erasures = Vec::new();
     let mut catalogue_loaded = false;
     bus.read_range(table.topic(), &from, &to, |record| -> Result<(), Stop> {
         if Instant::now() > deadline {
             return Err(Stop::Overdue);
+        }
+        if table == Table::Interactions
+            && let Some(erasure) = Erasure::of(&record)
+        {
+            erasures.push((record.partition, erasure));
+            return Ok(());
         }
         // Poison is the sink's business: it is dead-lettered when the sink gets there.
         match &mut rows {
@@ -100,14 +110,19 @@ fn read_table(
     });
     let arrow = |error: datafusion::arrow::error::ArrowError| BusError::Handler(Box::new(error));
     let rows = match rows {
-        _ if count == 0 => HotRows::default(),
+        _ if count == 0 => HotRows {
+            erasures,
+            ..HotRows::default()
+        },
         Some(mut rows) => HotRows {
             batches: vec![rows.finish().map_err(arrow)?],
             replaces_files: false,
+            erasures,
         },
         None => HotRows {
             batches: vec![movies_batch(movies.values()).map_err(arrow)?],
             replaces_files: true,
+            erasures,
         },
     };
     Ok((rows, notice))

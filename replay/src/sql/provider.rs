@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Date32Array, TimestampMillisecondArray};
 use datafusion::arrow::compute::{max, min};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType};
+use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::Session;
 use datafusion::common::pruning::PruningStatistics;
@@ -21,18 +22,23 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::{TableProvider, TableType};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, TableProviderFilterPushDown, Volatility, create_udf, when,
+};
 use datafusion::object_store::path::Path as ObjectPath;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
+use datafusion::prelude::{col, lit};
 
 use crate::date;
-use crate::lake::FileEntry;
+use crate::lake::{Erasures, FileEntry};
 use crate::table::Table;
 
 /// The column that is derived from the event time.
@@ -42,6 +48,10 @@ pub(super) const DATE: &str = "date";
 pub(super) fn narrowing(filters: &[&Expr]) -> Vec<TableProviderFilterPushDown> {
     vec![TableProviderFilterPushDown::Inexact; filters.len()]
 }
+
+/// Whether an erasure concerns a row, and the columns that are emptied where one does; without any, the row is not
+/// shown.
+type Concerned = (Expr, &'static [&'static str]);
 
 /// One table: committed files, and rows that are not in them yet.
 #[derive(Debug)]
@@ -53,6 +63,8 @@ pub(super) struct LakeTable {
     shown: SchemaRef,
     files: Vec<(ObjectPath, FileEntry)>,
     hot: Vec<RecordBatch>,
+    /// Erasures that may concern rows of these.
+    hidden: Option<Arc<Erasures>>,
 }
 
 impl LakeTable {
@@ -61,6 +73,7 @@ impl LakeTable {
         table: Table,
         files: Vec<FileEntry>,
         hot: Vec<RecordBatch>,
+        hidden: Option<Arc<Erasures>>,
     ) -> Result<Self, DataFusionError> {
         let stored = table.schema();
         let shown = match table.time_column() {
@@ -86,7 +99,33 @@ impl LakeTable {
             shown,
             files,
             hot,
+            hidden,
         })
+    }
+
+    fn concerned(&self) -> Result<Option<Concerned>, DataFusionError> {
+        let table = self.table;
+        let (Some(erasures), Some(names)) = (&self.hidden, Erasures::columns(table)) else {
+            return Ok(None);
+        };
+        let kinds: Result<Vec<DataType>, ArrowError> = names
+            .iter()
+            .map(|name| Ok(self.stored.field_with_name(name)?.data_type().clone()))
+            .collect();
+        let erasures = Arc::clone(erasures);
+        let function = create_udf(
+            "is_erased",
+            kinds?,
+            DataType::Boolean,
+            Volatility::Immutable,
+            Arc::new(move |arguments: &[ColumnarValue]| {
+                let columns = ColumnarValue::values_to_arrays(arguments)?;
+                let concerned = erasures.concerned(table, &columns)?;
+                Ok::<_, DataFusionError>(ColumnarValue::Array(Arc::new(concerned)))
+            }),
+        );
+        let columns = names.iter().map(|name| col(*name)).collect();
+        Ok(Some((function.call(columns), Erasures::emptied(table))))
     }
 
     /// First and last event time of each file and of each batch of newer rows.
@@ -162,9 +201,18 @@ impl LakeTable {
             .with_parquet_file_reader_factory(Arc::new(reader))
             .with_pushdown_filters(true)
             .with_reorder_filters(true);
+        // Nor may a filter see what is hidden: a row with an emptied column must not be let go for what it was.
+        let emptied = self
+            .hidden
+            .as_ref()
+            .map_or(&[][..], |_| Erasures::emptied(self.table));
         let stored = filters
             .iter()
-            .filter(|filter| filter.column_refs().iter().all(|column| column.name != DATE))
+            .filter(|filter| {
+                let columns = filter.column_refs();
+                let mut names = columns.iter().map(|column| column.name.as_str());
+                names.all(|name| name != DATE && !emptied.contains(&name))
+            })
             .cloned();
         if let Some(filter) = conjunction(stored) {
             let schema = DFSchema::try_from(Arc::clone(&self.stored))?;
@@ -231,18 +279,26 @@ impl TableProvider for LakeTable {
         let date = self.stored.fields().len();
         let mut columns: Vec<usize> = wanted.iter().copied().filter(|&column| column != date).collect();
         let wants_date = wanted.contains(&date);
+        let mut needed = |name: &str| -> Result<usize, DataFusionError> {
+            let needed = self.stored.index_of(name)?;
+            let at = columns.iter().position(|&column| column == needed);
+            Ok(at.unwrap_or_else(|| {
+                columns.push(needed);
+                columns.len() - 1
+            }))
+        };
         let mut time_at = None;
         if wants_date && let Some(name) = self.table.time_column() {
-            let time = self.stored.index_of(name)?;
-            let at = columns
-                .iter()
-                .position(|&column| column == time)
-                .unwrap_or_else(|| {
-                    columns.push(time);
-                    columns.len() - 1
-                });
-            time_at = Some((name, at));
+            time_at = Some((name, needed(name)?));
         }
+        let concerned = self.concerned()?;
+        if concerned.is_some() {
+            for name in Erasures::columns(self.table).unwrap_or_default() {
+                needed(name)?;
+            }
+        }
+        let drops_rows = concerned.as_ref().is_some_and(|(_, emptied)| emptied.is_empty());
+        let limit = limit.filter(|_| !drops_rows);
         let inputs: Vec<Arc<dyn ExecutionPlan>> = [
             self.scan_files(state, &columns, filters, limit)?,
             self.scan_hot(&columns)?,
@@ -254,31 +310,42 @@ impl TableProvider for LakeTable {
         if inputs.is_empty() {
             return Ok(Arc::new(EmptyExec::new(shown)));
         }
-        let input = UnionExec::try_new(inputs)?;
-        let Some((time, time_at)) = time_at else {
+        let mut input = UnionExec::try_new(inputs)?;
+        if time_at.is_none() && concerned.is_none() {
             return Ok(input);
-        };
+        }
+        let scanned = DFSchema::try_from(self.stored.project(&columns)?)?;
+        if drops_rows && let Some((concerned, _)) = &concerned {
+            let shown = state.create_physical_expr(!concerned.clone(), &scanned)?;
+            input = Arc::new(FilterExec::try_new(shown, input)?);
+        }
         let mut at = 0;
-        let exprs: Vec<ProjectionExpr> = wanted
-            .iter()
-            .map(|&column| {
-                if column == date {
+        let mut exprs = Vec::with_capacity(wanted.len());
+        for &column in &wanted {
+            let (expr, alias): (Arc<dyn PhysicalExpr>, &str) = match time_at {
+                Some((time, time_at)) if column == date => {
                     let time = Arc::new(Column::new(time, time_at));
-                    ProjectionExpr {
-                        expr: Arc::new(CastExpr::new(time, DataType::Date32, None)),
-                        alias: DATE.to_owned(),
-                    }
-                } else {
-                    let name = self.stored.field(column).name();
-                    let expr = Arc::new(Column::new(name, at));
+                    (Arc::new(CastExpr::new(time, DataType::Date32, None)), DATE)
+                }
+                _ => {
+                    let field = self.stored.field(column);
+                    let name = field.name().as_str();
                     at += 1;
-                    ProjectionExpr {
-                        expr,
-                        alias: name.clone(),
+                    match &concerned {
+                        Some((concerned, emptied)) if emptied.contains(&name) => {
+                            let nothing = lit(ScalarValue::try_from(field.data_type())?);
+                            let shown = when(concerned.clone(), nothing).otherwise(col(name))?;
+                            (state.create_physical_expr(shown, &scanned)?, name)
+                        }
+                        _ => (Arc::new(Column::new(name, at - 1)), name),
                     }
                 }
-            })
-            .collect();
+            };
+            exprs.push(ProjectionExpr {
+                expr,
+                alias: alias.to_owned(),
+            });
+        }
         Ok(Arc::new(ProjectionExec::try_new(exprs, input)?))
     }
 }

@@ -17,7 +17,7 @@ use super::hot::Hot;
 use super::provider::LakeTable;
 use super::views::VIEWS;
 use super::{SqlError, SqlOptions, documentation};
-use crate::lake::{Manifest, manifests};
+use crate::lake::{Erasures, Manifest, manifests};
 use crate::table::Table;
 
 /// What the manifests said at one moment.
@@ -85,22 +85,30 @@ pub(super) async fn session_of(
     }
     config.options_mut().sql_parser.collect_spans = true;
     let context = SessionContext::new_with_config_rt(config, runtime);
+    let manifests_of = |table| snapshot.0.get(&table).into_iter().flatten();
+    let mut erasures = Erasures::of(manifests_of(Table::Interactions));
+    for (partition, erasure) in hot.tables.values().flat_map(|rows| &rows.erasures) {
+        erasures.add(*partition, erasure);
+    }
+    let erasures = Arc::new(erasures);
     let mut providers = BTreeMap::new();
     for table in Table::ALL {
         let rows = hot.tables.remove(&table).unwrap_or_default();
-        let files = if rows.replaces_files {
-            Vec::new()
-        } else {
-            snapshot
-                .0
-                .get(&table)
-                .into_iter()
-                .flatten()
-                .flat_map(|manifest| manifest.files.clone())
-                .filter(|file| file.rows > 0)
-                .collect()
-        };
-        let provider = Arc::new(LakeTable::new(&lake_dir, table, files, rows.batches).map_err(fail)?);
+        let mut hides = !rows.batches.is_empty() && Erasures::columns(table).is_some();
+        let mut files = Vec::new();
+        if !rows.replaces_files {
+            for manifest in manifests_of(table) {
+                let of = manifest.partition;
+                hides |= manifest
+                    .files
+                    .iter()
+                    .any(|file| erasures.may_concern(table, of, file));
+                files.extend(manifest.files.iter().filter(|file| file.rows > 0).cloned());
+            }
+        }
+        let hidden = (hides && !erasures.is_empty()).then(|| Arc::clone(&erasures));
+        let provider = LakeTable::new(&lake_dir, table, files, rows.batches, hidden).map_err(fail)?;
+        let provider = Arc::new(provider);
         context
             .register_table(table.name(), Arc::clone(&provider) as _)
             .map_err(fail)?;

@@ -18,6 +18,8 @@ use crate::lake::Lake;
 use crate::sink::{Context, DeadLetters, Sink};
 use crate::table::Table;
 
+mod erasures;
+
 const DAY: i64 = 24 * 60 * 60 * 1000;
 /// 2024-05-01.
 pub(super) const MAY: i64 = 1_714_521_600_000;

@@ -86,6 +86,7 @@ fn measure_one(movies: u32) -> Value {
                 chunk: 0,
                 seq: EVENTS_PER_USER,
                 entries,
+                epoch: None,
             },
         });
     }

@@ -24,6 +24,12 @@ pub struct Counts {
     pub without_signal: u64,
     /// Interactions with movies that the catalogue does not have (yet).
     pub unknown_movies: u64,
+    /// Records that asked to forget a user.
+    #[serde(default)]
+    pub erasures: u64,
+    /// Interactions of users whom a later record asked to forget.
+    #[serde(default)]
+    pub erased: u64,
 }
 
 /// How the data was divided for the evaluation. The ranker in the bundle is the evaluated one; the generators are then

@@ -1,7 +1,7 @@
 //! Records read before, kept on disk so that only the new tail is read from the broker.
 //!
 //! One append-only file per partition, a sequence of blocks: magic, length, SHA-256, then the range of offsets it
-//! covers, the number of records that could not be decoded, and the rows. A torn or damaged block ends the file: it
+//! covers, the records that could not be decoded, the erasures, and the rows. A torn or damaged block ends the file: it
 //! is cut off there and read again from the broker. The cache is never the truth; deleting it costs time only.
 
 use std::fs::{self, File, TryLockError};
@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::erasure::{ERASURE_BYTES, Erasure};
 use super::row::{ROW_BYTES, Row, take};
 
 /// Changes whenever the meaning of a stored row does, so that older caches are dropped.
-const MAGIC: [u8; 8] = *b"mqrows01";
+const MAGIC: [u8; 8] = *b"mqrows02";
 const HEADER_BYTES: usize = 8 + 8 + 32;
 
 /// What is cached of one partition: everything from `from` to `next`.
@@ -22,6 +23,7 @@ pub(super) struct Cached {
     pub(super) rows: Vec<Row>,
     /// Offsets that could not be decoded.
     pub(super) invalid: Vec<i64>,
+    pub(super) erasures: Vec<Erasure>,
     /// First offset covered.
     pub(super) from: i64,
     /// First offset not covered.
@@ -87,21 +89,26 @@ impl Cache {
         Ok(cached)
     }
 
-    /// Appends what was read of a partition between two offsets.
-    pub(super) fn append(
-        &self,
-        partition: i32,
-        from: i64,
-        next: i64,
-        rows: &[Row],
-        invalid: &[i64],
-    ) -> io::Result<()> {
-        let mut body = Vec::with_capacity(24 + invalid.len() * 8 + rows.len() * ROW_BYTES);
+    /// Appends what was read of a partition.
+    pub(super) fn append(&self, partition: i32, read: &Cached) -> io::Result<()> {
+        let Cached {
+            rows,
+            invalid,
+            erasures,
+            from,
+            next,
+        } = read;
+        let lists = invalid.len() * 8 + erasures.len() * ERASURE_BYTES + rows.len() * ROW_BYTES;
+        let mut body = Vec::with_capacity(32 + lists);
         body.extend_from_slice(&from.to_le_bytes());
         body.extend_from_slice(&next.to_le_bytes());
         body.extend_from_slice(&(invalid.len() as u64).to_le_bytes());
         for offset in invalid {
             body.extend_from_slice(&offset.to_le_bytes());
+        }
+        body.extend_from_slice(&(erasures.len() as u64).to_le_bytes());
+        for erasure in erasures {
+            erasure.write_to(&mut body);
         }
         for row in rows {
             row.write_to(&mut body);
@@ -148,6 +155,10 @@ fn read_block(partition: i32, rest: &mut &[u8], cached: &mut Cached, first: bool
     for _ in 0..invalid {
         cached.invalid.push(i64::from_le_bytes(take(&mut body)?));
     }
+    let erasures = u64::from_le_bytes(take(&mut body)?);
+    for _ in 0..erasures {
+        cached.erasures.push(Erasure::read_from(partition, &mut body)?);
+    }
     for row in body.chunks_exact(ROW_BYTES) {
         cached.rows.push(Row::read_from(partition, row)?);
     }
@@ -161,6 +172,8 @@ fn read_block(partition: i32, rest: &mut &[u8], cached: &mut Cached, first: bool
 
 #[cfg(test)]
 mod tests {
+    use marquee_schemas::UserId;
+
     use super::super::tests::row;
     use super::*;
 
@@ -168,25 +181,45 @@ mod tests {
         Cache::open(dir).unwrap().unwrap()
     }
 
+    fn part(from: i64, next: i64, rows: &[Row], invalid: &[i64]) -> Cached {
+        Cached {
+            rows: rows.to_vec(),
+            invalid: invalid.to_vec(),
+            erasures: Vec::new(),
+            from,
+            next,
+        }
+    }
+
     #[test]
-    fn rows_come_back_as_they_were_written() {
+    fn what_was_read_comes_back_as_it_was_written() {
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(dir.path());
         let rows = [row(2, 10, 1, 5), row(2, 12, 3, 6)];
-        cache.append(2, 10, 13, &rows[..1], &[11]).unwrap();
-        cache.append(2, 13, 20, &rows[1..], &[]).unwrap();
+        let erasures = [15, 17].map(|offset| Erasure {
+            partition: 2,
+            offset,
+            user: UserId(3),
+        });
+        let mut first = part(10, 16, &rows[..1], &[11]);
+        first.erasures.extend(&erasures[..1]);
+        let mut second = part(16, 20, &rows[1..], &[]);
+        second.erasures.extend(&erasures[1..]);
+        cache.append(2, &first).unwrap();
+        cache.append(2, &second).unwrap();
         let read = cache.read(2).unwrap();
         assert_eq!((read.from, read.next, read.invalid), (10, 20, vec![11]));
         assert_eq!(read.rows, rows);
+        assert_eq!(read.erasures, erasures);
     }
 
     #[test]
     fn a_torn_tail_is_cut_off_wherever_it_tore_and_written_anew() {
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(dir.path());
-        cache.append(0, 0, 5, &[row(0, 1, 1, 5)], &[]).unwrap();
+        cache.append(0, &part(0, 5, &[row(0, 1, 1, 5)], &[])).unwrap();
         let sound = fs::metadata(cache.path(0)).unwrap().len();
-        cache.append(0, 5, 9, &[row(0, 7, 1, 5)], &[8]).unwrap();
+        cache.append(0, &part(5, 9, &[row(0, 7, 1, 5)], &[8])).unwrap();
         let whole = fs::read(cache.path(0)).unwrap();
         for length in (sound as usize + 1..whole.len()).step_by(5) {
             fs::write(cache.path(0), &whole[..length]).unwrap();
@@ -194,7 +227,7 @@ mod tests {
             assert_eq!((read.next, read.rows.len()), (5, 1), "torn at {length}");
             assert_eq!(fs::metadata(cache.path(0)).unwrap().len(), sound);
         }
-        cache.append(0, 5, 9, &[row(0, 7, 1, 5)], &[8]).unwrap();
+        cache.append(0, &part(5, 9, &[row(0, 7, 1, 5)], &[8])).unwrap();
         assert_eq!(fs::read(cache.path(0)).unwrap(), whole);
     }
 
@@ -202,7 +235,7 @@ mod tests {
     fn a_flipped_bit_ends_the_cache_before_its_block() {
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(dir.path());
-        cache.append(0, 0, 5, &[row(0, 1, 1, 5)], &[]).unwrap();
+        cache.append(0, &part(0, 5, &[row(0, 1, 1, 5)], &[])).unwrap();
         let mut bytes = fs::read(cache.path(0)).unwrap();
         let last = bytes.len() - 3;
         bytes[last] ^= 1;

@@ -9,7 +9,7 @@ use marquee_runtime::{Bus, BusError};
 use marquee_schemas::{Movie, Offset, PartitionOffset, Topic};
 
 use super::cache::{Cache, Cached};
-use super::{CatalogueFold, Row, Rows, Snapshot};
+use super::{CatalogueFold, Erasure, Row, Rows, Snapshot};
 use crate::Bundle;
 
 /// Reads snapshots; blocks, so it belongs on a thread of its own.
@@ -151,14 +151,14 @@ impl SnapshotReader {
             if let (Some(cache), Some(fresh)) = (&cache, fresh)
                 && fresh.next > fresh.from
             {
-                report(
-                    cache.append(partition, fresh.from, fresh.next, &fresh.rows, &fresh.invalid),
-                    partition,
-                );
+                report(cache.append(partition, fresh), partition);
             }
             for part in std::iter::once(&part).chain(fresh) {
                 all.rows.extend(part.rows.iter().filter(|row| row.offset < end));
                 all.invalid += part.invalid.iter().filter(|&&offset| offset < end).count() as u64;
+                let erasures = part.erasures.iter();
+                all.erasures
+                    .extend(erasures.filter(|erasure| erasure.offset < end));
             }
         }
         Ok(all)
@@ -214,6 +214,10 @@ impl SnapshotReader {
                     if let Some(witness) = witness.filter(|row| row.offset == record.offset) {
                         same_log &= decoded.ok().as_ref() == Some(witness);
                     }
+                    return Ok(());
+                }
+                if let Some(erasure) = Erasure::of(&record) {
+                    part.erasures.push(erasure);
                     return Ok(());
                 }
                 match decoded {

@@ -9,7 +9,11 @@ pub(crate) fn row(partition: i32, offset: i64, user: u64, time_ms: i64) -> Row {
 }
 
 fn assemble(rows: Vec<Row>) -> Snapshot {
-    Snapshot::assemble(Rows { rows, invalid: 0 }, testing::movies(), Vec::new())
+    let rows = Rows {
+        rows,
+        ..Rows::default()
+    };
+    Snapshot::assemble(rows, testing::movies(), Vec::new())
 }
 
 #[test]
@@ -46,6 +50,7 @@ fn what_is_left_out_is_counted_by_its_reason() {
             Row::of(&testing::rating("c", 1, 1, 4.0, 12), 0, 2),
         ],
         invalid: 3,
+        ..Rows::default()
     };
     let counts = Snapshot::assemble(rows, testing::movies(), Vec::new()).counts;
     assert_eq!(
@@ -60,11 +65,59 @@ fn what_is_left_out_is_counted_by_its_reason() {
     );
 }
 
+fn erasure(partition: i32, offset: i64, user: u64) -> Erasure {
+    Erasure {
+        partition,
+        offset,
+        user: UserId(user),
+    }
+}
+
+#[test]
+fn who_was_erased_is_learned_from_as_far_as_the_return_and_only_that() {
+    let mut rows = Rows {
+        rows: vec![
+            row(0, 0, 1, 10),
+            row(0, 1, 2, 11),
+            row(0, 4, 1, 12),
+            row(0, 6, 1, 5),
+            // By a foreign partitioner, and no part of what the tombstone is about.
+            row(1, 0, 1, 13),
+        ],
+        invalid: 1,
+        erasures: vec![erasure(0, 5, 1), erasure(0, 3, 1), erasure(0, 9, 77)],
+    };
+    // A repetition after the erasure of what was erased.
+    rows.rows.push(Row {
+        offset: 8,
+        ..row(0, 0, 1, 10)
+    });
+    let snapshot = Snapshot::assemble(rows.clone(), testing::movies(), Vec::new());
+    assert_eq!(snapshot.origins, [(0, 6), (0, 1), (1, 0)]);
+    let counts = snapshot.counts;
+    assert_eq!((counts.erasures, counts.erased, counts.duplicates), (3, 2, 1));
+    assert_eq!((counts.records, counts.interactions, counts.invalid), (10, 3, 1));
+    rows.erasures.reverse();
+    rows.rows.reverse();
+    assert_eq!(Snapshot::assemble(rows, testing::movies(), Vec::new()), snapshot);
+}
+
+#[test]
+fn who_was_erased_and_did_not_return_is_no_user_of_the_snapshot() {
+    let rows = Rows {
+        rows: vec![row(0, 0, 1, 10), row(0, 1, 2, 11)],
+        erasures: vec![erasure(0, 2, 1)],
+        ..Rows::default()
+    };
+    let snapshot = Snapshot::assemble(rows, testing::movies(), Vec::new());
+    assert_eq!(snapshot.users, [UserId(2)]);
+}
+
 #[test]
 fn a_movie_that_arrives_later_brings_its_interactions_along() {
     let rows = Rows {
         rows: vec![Row::of(&testing::rating("b", 1, 999, 4.0, 11), 0, 1)],
-        invalid: 0,
+        ..Rows::default()
     };
     let mut movies = testing::movies();
     movies.push(testing::movie(999));

@@ -114,9 +114,25 @@ async fn the_same_offsets_give_the_same_snapshot_with_and_without_the_cache() {
     );
     // Named offsets below the cached end give the old snapshot back.
     assert_eq!(stage.snapshot(first.offsets.clone()).await, first);
+    // So do those before an erasure, which takes everything of its user away.
+    let user = grown.users[0];
+    stage
+        .publish(vec![Outgoing {
+            topic: Topic::Interactions,
+            partition: None,
+            key: user.to_string().into_bytes(),
+            value: None,
+        }])
+        .await;
+    let less = stage.snapshot(Vec::new()).await;
+    assert_eq!(less.users, grown.users[1..]);
+    assert_eq!((less.counts.erasures, less.counts.records), (1, 652));
+    assert_eq!(less.counts.interactions + less.counts.erased, 600);
+    assert_eq!(stage.snapshot(less.offsets.clone()).await, less);
     std::fs::remove_dir_all(stage.config().cache_dir).unwrap();
-    assert_eq!(stage.snapshot(grown.offsets.clone()).await, grown);
-    assert_eq!(stage.snapshot(grown.offsets.clone()).await, grown);
+    for known in [&grown, &less, &grown] {
+        assert_eq!(stage.snapshot(known.offsets.clone()).await, *known);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

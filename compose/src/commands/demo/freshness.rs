@@ -59,6 +59,7 @@ impl Histories {
                 chunk: chunk as u32,
                 seq: length,
                 entries: self.0[&user_id][begin..length as usize].to_vec(),
+                epoch: None,
             },
         }
     }
