@@ -65,7 +65,7 @@ pub struct Champion {
     previous: ArcSwapOption<Serving>,
     challenger: ArcSwapOption<Challenger>,
     named: ArcSwap<BTreeMap<ModelVersion, Arc<Serving>>>,
-    /// Held by whoever replaces the pointer, so that a new model and a new binding do not overtake each other.
+    /// Held by whoever replaces a pointer, so that a new model, a new binding and an end do not overtake each other.
     swap: Mutex<()>,
 }
 
@@ -165,6 +165,7 @@ impl Champion {
 
     /// Ends the rollout, whichever way.
     pub fn end_challenge(&self) {
+        let _swap = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
         self.challenger.store(None);
     }
 
