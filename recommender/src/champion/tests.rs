@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use marquee_runtime::ManualClock;
+use marquee_runtime::bus::Handler as _;
 use marquee_schemas::{ModelEvent, ModelEventKind, SchemaVersion};
 
 use super::follow::Events;
@@ -163,8 +164,6 @@ fn a_roll_back_lets_the_loaded_previous_champion_serve_again() {
 
 #[test]
 fn a_bundle_that_is_not_there_yet_is_tried_again() {
-    use marquee_runtime::bus::Handler as _;
-
     let mut stage = stage(Shelf::default());
     stage.shelf.absent.lock().unwrap().push(1);
     stage.events.take(promoted(1), false);
@@ -336,4 +335,51 @@ fn every_model_in_memory_follows_the_catalogue() {
         champion.named(&version(7)).unwrap(),
     ];
     assert!(models.iter().all(|model| model.binding.len() == 13));
+}
+
+#[test]
+fn a_rollout_and_an_experiments_model_wait_for_their_bundles_too() {
+    let mut stage = stage(Shelf::default());
+    stage.events.take(promoted(1), false);
+    stage.shelf.absent.lock().unwrap().extend([2, 7]);
+    stage.events.take(step(2, 0.1), false);
+    stage.events.take(event(7, ModelEventKind::Trained), false);
+    stage.events.try_again();
+    let champion = Arc::clone(&stage.world.champion);
+    assert!(champion.challenger().is_none() && champion.named(&version(7)).is_none());
+    stage.shelf.absent.lock().unwrap().clear();
+    // Once it has shown up, the newest share holds.
+    stage.shelf.absent.lock().unwrap().push(2);
+    stage.events.take(step(2, 0.5), false);
+    stage.shelf.absent.lock().unwrap().clear();
+    stage.events.try_again();
+    assert_eq!(champion.challenger().unwrap().share, 0.5);
+    assert!(champion.named(&version(7)).is_some());
+}
+
+#[test]
+fn a_rollout_that_ended_before_its_bundle_could_be_read_does_not_begin() {
+    for end in [promoted(3), event(1, ModelEventKind::RolledBack)] {
+        let mut stage = stage(Shelf::default());
+        stage.events.take(promoted(1), false);
+        stage.shelf.absent.lock().unwrap().push(2);
+        stage.events.take(step(2, 0.1), false);
+        stage.events.take(end, false);
+        stage.shelf.absent.lock().unwrap().clear();
+        stage.events.try_again();
+        assert!(stage.world.champion.challenger().is_none());
+    }
+}
+
+#[test]
+fn a_restart_waits_for_the_bundle_of_the_rollout_under_way() {
+    let mut stage = stage(Shelf::default());
+    stage.shelf.absent.lock().unwrap().push(3);
+    stage.events.take(promoted(1), true);
+    stage.events.take(step(3, 0.1), true);
+    stage.events.decide();
+    stage.shelf.absent.lock().unwrap().clear();
+    stage.events.try_again();
+    let challenger = stage.world.champion.challenger().unwrap();
+    assert_eq!(challenger.serving.version, version(3));
 }
