@@ -103,8 +103,11 @@ fn score(app: &App, task: Task) {
         started: std::time::Instant::now(),
         ..meta
     };
-    // The same request was answered a moment ago: what refuses it now is a movie that left the catalogue since.
-    if let Ok(answer) = app.engine.recommend_by(Some(&serving), &ask) {
+    // The same request was answered a moment ago: what refuses it now is a movie that left the catalogue since. And where
+    // the view was loaded anew since, the list is not the model's.
+    if let Ok(answer) = app.engine.recommend_by(Some(&serving), &ask)
+        && answer.model_version.is_some()
+    {
         let asked = Asked {
             endpoint: Endpoint::Shadow,
             ..asked

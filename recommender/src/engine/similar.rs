@@ -20,6 +20,7 @@ impl Engine {
         self.pool.with(|scratch| {
             let serving = self.champion.serving();
             let state = self.view.read();
+            let serving = serving.filter(|serving| serving.fits(&state));
             let filter = Filter::compile(&ask.filters, &state)?;
             let seeds = seeds_of(&ask.movies, "movie_ids", &state)?;
             let allowed = &mut scratch.allowed;
