@@ -84,6 +84,8 @@ pub struct App {
     pub queue: Queue,
     /// The same for what is computed aside.
     queue_aside: Queue,
+    /// The same for batches, which last so long that nobody else should stand behind one.
+    queue_batches: Queue,
     /// Counts requests for movies that the catalogue does not hold.
     pub unknown: UnknownMovies,
     slots: Semaphore,
@@ -111,6 +113,8 @@ impl App {
             slots: Semaphore::new(config.max_concurrent_requests),
             queue: Queue::new(cores, config.shed_delay_ms),
             queue_aside: Queue::new(cores, config.shed_delay_ms),
+            // A core is left to those who wait for one list.
+            queue_batches: Queue::new(cores.saturating_sub(1).max(1), config.shed_batch_delay_ms),
             unknown: UnknownMovies::default(),
             traffic: Traffic::new(&config.experiment),
             shadow,
@@ -126,6 +130,17 @@ impl App {
     }
 }
 
+/// How long CPU work takes, which decides where it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// About a millisecond, unless the catalogue is large.
+    Short,
+    /// Some milliseconds.
+    Long,
+    /// That of many lists.
+    Batch,
+}
+
 impl AppState {
     /// The state of a server.
     #[must_use]
@@ -133,15 +148,20 @@ impl AppState {
         Self(Arc::new(app))
     }
 
-    /// Runs CPU work: here when it is short, on a thread aside when the catalogue is large or `long` says so. Either way
-    /// as many at once as there are cores; the others wait, and are refused when that takes too long.
+    /// Runs CPU work: here when it is short, on a thread aside when it is not or the catalogue is large. Either way as many
+    /// at once as there are cores; the others wait, and are refused when that takes too long.
     pub(crate) async fn compute<T: Send + 'static>(
         &self,
-        long: bool,
+        length: Work,
         work: impl FnOnce(&App) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let short = !long && self.engine.view().read().movies.len() <= self.config.inline_movies;
-        let queue = if short { &self.queue } else { &self.queue_aside };
+        let short =
+            length == Work::Short && self.engine.view().read().movies.len() <= self.config.inline_movies;
+        let queue = match length {
+            Work::Batch => &self.queue_batches,
+            Work::Short if short => &self.queue,
+            Work::Short | Work::Long => &self.queue_aside,
+        };
         let place = queue.place().await.map_err(|Overloaded| {
             self.metrics.shed();
             Problem::overloaded()

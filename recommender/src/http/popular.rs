@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::extract::Query;
 use super::list::{Asked, ListAnswer};
-use super::{AppState, Problem, RequestMeta};
+use super::{AppState, Problem, RequestMeta, Work};
 use crate::engine::{PopularAsk, Window};
 use crate::traffic::Assignment;
 
@@ -40,7 +40,7 @@ pub(super) async fn popular(
         window: query.window,
     };
     let (ask, answer) = state
-        .compute(false, move |app| {
+        .compute(Work::Short, move |app| {
             let answer = app.engine.popular(&ask);
             (ask, answer)
         })

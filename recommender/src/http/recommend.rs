@@ -1,5 +1,7 @@
 //! `POST /recommend` and `POST /recommend/batch`
 
+use std::time::Instant;
+
 use axum::extract::State;
 use axum::{Extension, Json};
 use marquee_schemas::{Endpoint, Filters, UserId};
@@ -8,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::extract::JsonBody;
 use super::list::{Asked, ContextBody, ListAnswer, check_text};
-use super::{App, AppState, Problem, RequestMeta};
+use super::{App, AppState, Problem, RequestMeta, Work};
 use crate::engine::{Explain, Explore, RecommendAsk, Refused, Shape};
 use crate::shadow::Task;
 use crate::traffic::{Assignment, Unit};
@@ -186,8 +188,11 @@ pub(super) async fn recommend(
 ) -> Result<Json<ListAnswer>, Problem> {
     let prepared = body.prepare(&state, &meta)?;
     // Taking scores apart costs many scoring passes.
-    let long = prepared.ask.explain != Explain::No;
-    let list = state.compute(long, move |app| app.serve(&meta, prepared)).await?;
+    let work = match prepared.ask.explain {
+        Explain::No => Work::Short,
+        Explain::Words | Explain::Numbers => Work::Long,
+    };
+    let list = state.compute(work, move |app| app.serve(&meta, prepared)).await?;
     list.map(Json).map_err(|refused| state.refusal(refused))
 }
 
@@ -205,12 +210,14 @@ pub(super) async fn batch(
         ));
     }
     let results = state
-        .compute(true, move |app| {
+        .compute(Work::Batch, move |app| {
             requests
                 .into_iter()
                 .map(|request| {
+                    // Its time is its own: the lists before it do not make it late.
                     let meta = RequestMeta {
                         id: app.ids.next(meta.received_ms),
+                        started: Instant::now(),
                         ..meta
                     };
                     let prepared = request.prepare(app, &meta)?;

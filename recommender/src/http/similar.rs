@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::extract::JsonBody;
 use super::list::{Asked, ListAnswer};
-use super::{AppState, Problem, RequestMeta};
+use super::{AppState, Problem, RequestMeta, Work};
 use crate::engine::SimilarAsk;
 use crate::traffic::Assignment;
 
@@ -51,7 +51,7 @@ pub(super) async fn similar(
         filters: body.filters,
     };
     let (ask, answer) = state
-        .compute(false, move |app| {
+        .compute(Work::Short, move |app| {
             let answer = app.engine.similar(&ask);
             (ask, answer)
         })
