@@ -53,5 +53,7 @@ pub(super) async fn popular(
         seeds: Vec::new(),
         filters: ask.filters,
     };
-    Ok(Json(state.answer(&meta, &asked, &Assignment::default(), answer?)))
+    // The genre is the only restriction.
+    let answer = answer.map_err(|refused| refused.renamed(|_| "genre"))?;
+    Ok(Json(state.answer(&meta, &asked, &Assignment::default(), answer)))
 }

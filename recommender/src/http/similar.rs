@@ -35,6 +35,7 @@ pub(super) async fn similar(
     let k = state.check_k(body.k)?;
     state.check_filters(&body.filters)?;
     state.check_seeds("movie_ids", &body.movie_ids)?;
+    let one = body.movie_id.is_some();
     let movies = match (body.movie_id, body.movie_ids) {
         (Some(movie), movies) if movies.is_empty() => vec![movie],
         (None, movies) if !movies.is_empty() => movies,
@@ -64,6 +65,11 @@ pub(super) async fn similar(
         seeds: ask.movies,
         filters: ask.filters,
     };
-    let answer = answer.map_err(|refused| state.refusal(refused))?;
+    let answer = answer.map_err(|refused| {
+        state.refusal(refused.renamed(|field| match field {
+            "movie_ids" if one => "movie_id",
+            field => field,
+        }))
+    })?;
     Ok(Json(state.answer(&meta, &asked, &Assignment::default(), answer)))
 }

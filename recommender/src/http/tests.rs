@@ -317,7 +317,24 @@ async fn every_mistake_has_its_problem_document() {
         &post_(&router, "/similar", &json!({"movie_id": 1})).await,
         404,
         "unknown-movie",
+        Some("movie_id"),
+    );
+    assert_problem(
+        &post_(&router, "/similar", &json!({"movie_ids": [103, 1]})).await,
+        404,
+        "unknown-movie",
         Some("movie_ids"),
+    );
+    assert_problem(
+        &post_(
+            &router,
+            "/similar",
+            &json!({"movie_id": 103, "filters": {"genres_any": ["Kaiju"]}}),
+        )
+        .await,
+        422,
+        "invalid-filter",
+        Some("filters.genres_any"),
     );
     assert_problem(
         &post_(&router, "/similar", &json!({})).await,
@@ -343,7 +360,7 @@ async fn every_mistake_has_its_problem_document() {
         &get_(&router, "/popular?genre=Kaiju").await,
         422,
         "invalid-filter",
-        Some("filters.genres_any"),
+        Some("genre"),
     );
     assert_problem(&get_(&router, "/popular?k=ten").await, 422, invalid, Some("k"));
     assert_problem(

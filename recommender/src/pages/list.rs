@@ -139,5 +139,14 @@ async fn answer(state: &AppState, meta: &RequestMeta, query: &PageQuery) -> Resu
             Ok(app.answer(&meta, &asked, &Assignment::default(), answer?))
         })
         .await?;
+    // As the address names them.
+    let list = list.map_err(|refused| {
+        refused.renamed(|field| match field {
+            "filters.genres_any" => "genre",
+            "movie_ids" => "movie",
+            "context.seeds" => "seeds",
+            field => field,
+        })
+    });
     Ok(list?)
 }

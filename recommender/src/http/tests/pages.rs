@@ -107,6 +107,14 @@ async fn a_page_that_cannot_be_is_a_page_and_a_fragment_that_cannot_be_a_problem
         "invalid-request",
         Some("user"),
     );
+    for (query, code, status, field) in [
+        ("genre=Kaiju", "invalid-filter", 422, "genre"),
+        ("seeds=1", "unknown-movie", 404, "seeds"),
+        ("list=similar&movie=1", "unknown-movie", 404, "movie"),
+    ] {
+        let reply = get_(&router, &format!("/ui/list?{query}")).await;
+        assert_problem(&reply, status, code, Some(field));
+    }
     let act = |query: &str| send_owned(&router, Method::POST, format!("/ui/act?{query}"));
     assert_problem(
         &act("user=1&movie=1&kind=like").await,
