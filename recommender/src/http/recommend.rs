@@ -8,7 +8,7 @@ use marquee_schemas::{Endpoint, Filters, UserId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::extract::JsonBody;
+use super::extract::{JsonBody, object, objects};
 use super::list::{Asked, ContextBody, ListAnswer, check_text};
 use super::{App, AppState, Problem, RequestMeta, Work};
 use crate::engine::{Explain, Explore, RecommendAsk, Refused, Shape};
@@ -29,8 +29,10 @@ pub struct RecommendBody {
     #[schemars(range(min = 1))]
     pub k: Option<u32>,
     /// Restrictions.
+    #[serde(deserialize_with = "object")]
     pub filters: Filters,
     /// Where and when.
+    #[serde(deserialize_with = "object")]
     pub context: ContextBody,
     /// Whether movies the user has seen may be listed.
     pub include_seen: bool,
@@ -56,6 +58,7 @@ pub struct RecommendBody {
 #[serde(deny_unknown_fields)]
 pub struct BatchBody {
     /// The lists, answered in this order.
+    #[serde(deserialize_with = "objects")]
     #[schemars(length(min = 1))]
     pub requests: Vec<RecommendBody>,
 }

@@ -6,7 +6,7 @@ use marquee_schemas::{Endpoint, Filters, MovieId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::extract::JsonBody;
+use super::extract::{JsonBody, object};
 use super::list::{Asked, ListAnswer};
 use super::{AppState, Problem, RequestMeta, Work};
 use crate::engine::SimilarAsk;
@@ -24,6 +24,7 @@ pub struct SimilarBody {
     /// Entries wanted.
     pub k: Option<u32>,
     /// Restrictions.
+    #[serde(deserialize_with = "object")]
     pub filters: Filters,
 }
 

@@ -434,6 +434,30 @@ async fn bodies_are_refused_by_syntax_type_and_size() {
 }
 
 #[tokio::test]
+async fn where_an_object_is_described_a_list_of_its_values_is_refused() {
+    let world = World::new();
+    let router = world.router();
+    for (path, body, field) in [
+        ("/recommend", json!({"context": ["home", "s1"]}), "context"),
+        ("/recommend", json!({"filters": []}), "filters"),
+        (
+            "/similar",
+            json!({"movie_id": 103, "filters": [["Drama"]]}),
+            "filters",
+        ),
+        ("/recommend/batch", json!({"requests": [[1, 5]]}), "requests[0]"),
+        (
+            "/recommend/batch",
+            json!({"requests": [{}, {"filters": []}]}),
+            "requests[1].filters",
+        ),
+    ] {
+        let reply = post_(&router, path, &body).await;
+        assert_problem(&reply, 422, "invalid-request", Some(field));
+    }
+}
+
+#[tokio::test]
 async fn requests_beyond_the_limit_are_shed_and_health_still_answers() {
     let world = World::empty(Config {
         max_concurrent_requests: 0,
