@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use admit::RequestMeta;
-pub(crate) use extract::{Query, id_of};
+pub(crate) use extract::{Body, Query, id_of};
 pub(crate) use list::Asked;
 pub use list::{ContextBody, ListAnswer, ListEntry};
 pub use movies::{FoundMovie, MovieAnswer, SearchAnswer, SearchQuery};
