@@ -13,6 +13,13 @@ use crate::served::context::{Query, ScoreScratch};
 use crate::served::places::Places;
 use crate::transitions::Distance;
 
+/// What people alike say.
+pub(super) const COLUMNS: [Column; 4] = [
+    Column::AlikeNext,
+    Column::AlikeNear,
+    Column::AlikeFresh,
+    Column::AlikeEver,
+];
 /// Newest entries of the history that are matched.
 const MATCHED: usize = 20;
 /// Weight lost per moment into the past.
@@ -42,7 +49,7 @@ pub(crate) struct Neighbours {
     likeness: Vec<f32>,
     /// By user, the time of the visit to the newest common item; stale for who has nothing in common.
     met_ms: Vec<i64>,
-    /// Users who have something in common.
+    /// Users who have something in common; nobody between searches.
     found: Vec<u32>,
     /// For each of those who speak, the number of steps until they met the newest common item.
     until_met: Vec<u32>,
@@ -201,7 +208,7 @@ pub(super) fn fill(query: &Query<'_>, places: impl Places, scratch: &mut ScoreSc
         }
     });
     search.clear();
-    scratch.end_fours(Column::AlikeNext as usize);
+    scratch.end_fours(COLUMNS[0] as usize);
 }
 
 #[cfg(test)]
