@@ -5,6 +5,7 @@ mod follow;
 mod loader;
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -13,10 +14,10 @@ use marquee_models::served::{Binding, Context, Query, ScoreScratch, ServedModel}
 use marquee_schemas::ModelVersion;
 use marquee_trainer::GenreVocabulary;
 
-pub(crate) use follow::{FollowModels, follow};
+pub(crate) use follow::{FollowModels, follow, refuse};
 pub use loader::{BundleLoader, LoadError, Loaded, RegistryBundles};
 
-use crate::view::{View, ViewState};
+use crate::view::{Generation, View, ViewState};
 
 /// Users scored before a model may serve.
 const WARM_UP_USERS: usize = 32;
@@ -34,11 +35,11 @@ pub struct Serving {
     pub binding: Binding,
     /// SHA-256 of its bundle, lower-case hex.
     pub sha256: String,
-    generation: u64,
+    generation: Generation,
 }
 
 /// Why a verified bundle may still not serve.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum RefusedModel {
     /// It gives scores that are no numbers.
     #[error("gives scores that are not finite")]
@@ -65,7 +66,7 @@ pub struct Champion {
     previous: ArcSwapOption<Serving>,
     challenger: ArcSwapOption<Challenger>,
     named: ArcSwap<BTreeMap<ModelVersion, Arc<Serving>>>,
-    /// Held by whoever replaces the pointer, so that a new model and a new binding do not overtake each other.
+    /// Held by whoever replaces a pointer, so that a new model, a new binding and an end do not overtake each other.
     swap: Mutex<()>,
 }
 
@@ -140,8 +141,8 @@ impl Champion {
         view: &View,
     ) -> Result<(), RefusedModel> {
         let _swap = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
-        let serving = Arc::new(Parts::of(version, loaded).bind(view));
-        warm_up(&serving, view)?;
+        let serving = Arc::new(Parts::of(version, loaded).bind(|| view.read()));
+        warm_up(&serving, || view.read())?;
         self.challenger
             .store(Some(Arc::new(Challenger { serving, share })));
         Ok(())
@@ -165,6 +166,7 @@ impl Champion {
 
     /// Ends the rollout, whichever way.
     pub fn end_challenge(&self) {
+        let _swap = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
         self.challenger.store(None);
     }
 
@@ -174,8 +176,8 @@ impl Champion {
     /// As [`Champion::install`].
     pub fn keep(&self, version: ModelVersion, loaded: Loaded, view: &View) -> Result<(), RefusedModel> {
         let _swap = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
-        let serving = Parts::of(version, loaded).bind(view);
-        warm_up(&serving, view)?;
+        let serving = Parts::of(version, loaded).bind(|| view.read());
+        warm_up(&serving, || view.read())?;
         let mut named = BTreeMap::clone(&self.named.load());
         named.insert(serving.version.clone(), Arc::new(serving));
         self.named.store(Arc::new(named));
@@ -197,41 +199,74 @@ impl Champion {
 
     fn swap_in(&self, parts: Parts, view: &View) -> Result<(), RefusedModel> {
         let _swap = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
-        let serving = parts.bind(view);
-        warm_up(&serving, view)?;
+        let serving = parts.bind(|| view.read());
+        warm_up(&serving, || view.read())?;
         view.want_params(&serving.model.params().live);
         let old = self.serving.swap(Some(Arc::new(serving)));
         self.previous.store(old);
         Ok(())
     }
 
-    /// Binds every model anew where the catalogue changed since.
-    pub fn rebind(&self, view: &View) {
+    /// Binds every model anew where the catalogue changed since. Returns those that are let go, with the reason, see
+    /// [`Champion::show`].
+    pub fn rebind(&self, view: &View) -> Vec<(ModelVersion, RefusedModel)> {
         let _swap = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
-        let generation = view.read().movies.generation();
-        let renew =
-            |old: &Arc<Serving>| (old.generation != generation).then(|| Arc::new(old.parts().bind(view)));
-        for slot in [&self.serving, &self.previous] {
-            if let Some(new) = slot.load_full().as_ref().and_then(renew) {
-                slot.store(Some(new));
-            }
-        }
-        if let Some(challenger) = self.challenger()
-            && let Some(serving) = renew(&challenger.serving)
-        {
-            let share = challenger.share;
-            self.challenger
-                .store(Some(Arc::new(Challenger { serving, share })));
-        }
-        let named = self.named.load();
-        if named.values().any(|old| old.generation != generation) {
-            let renewed = named
+        let rebound = self.rebound(|| view.read());
+        self.put(rebound)
+    }
+
+    /// Lets the readers of `view` see `state`, which was loaded anew, with every model bound to it. A model may have been
+    /// installed while there was nothing to try it on: each is checked and warmed first, and let go where it may not
+    /// serve. Returns those, with the reason.
+    pub fn show(&self, view: &View, state: ViewState) -> Vec<(ModelVersion, RefusedModel)> {
+        let _swap = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
+        let rebound = self.rebound(|| &state);
+        view.replace(state);
+        self.put(rebound)
+    }
+
+    fn rebound<S: Deref<Target = ViewState>>(&self, now: impl Fn() -> S) -> Rebound {
+        let mut refused = Vec::new();
+        let mut renew = |old: &Arc<Serving>| {
+            let renewed = old.renewed(&now);
+            renewed
+                .map_err(|reason| refused.push((old.version.clone(), reason)))
+                .ok()
+        };
+        Rebound {
+            serving: self.serving().as_ref().and_then(&mut renew),
+            previous: self.previous().as_ref().and_then(&mut renew),
+            challenger: self.challenger().and_then(|challenger| {
+                let serving = renew(&challenger.serving)?;
+                let share = challenger.share;
+                Some(Arc::new(Challenger { serving, share }))
+            }),
+            named: self
+                .named
+                .load()
                 .iter()
-                .map(|(version, old)| (version.clone(), renew(old).unwrap_or_else(|| Arc::clone(old))))
-                .collect();
-            self.named.store(Arc::new(renewed));
+                .filter_map(|(version, old)| Some((version.clone(), renew(old)?)))
+                .collect(),
+            refused,
         }
     }
+
+    fn put(&self, rebound: Rebound) -> Vec<(ModelVersion, RefusedModel)> {
+        self.serving.store(rebound.serving);
+        self.previous.store(rebound.previous);
+        self.challenger.store(rebound.challenger);
+        self.named.store(Arc::new(rebound.named));
+        rebound.refused
+    }
+}
+
+/// What is to stand in the slots.
+struct Rebound {
+    serving: Option<Arc<Serving>>,
+    previous: Option<Arc<Serving>>,
+    challenger: Option<Arc<Challenger>>,
+    named: BTreeMap<ModelVersion, Arc<Serving>>,
+    refused: Vec<(ModelVersion, RefusedModel)>,
 }
 
 /// A champion before it is bound.
@@ -252,9 +287,9 @@ impl Parts {
         }
     }
 
-    fn bind(self, view: &View) -> Serving {
+    fn bind<S: Deref<Target = ViewState>>(self, now: impl Fn() -> S) -> Serving {
         let (catalogue, generation) = {
-            let state = view.read();
+            let state = now();
             (state.movies.catalogue(&self.genres), state.movies.generation())
         };
         Serving {
@@ -269,6 +304,28 @@ impl Parts {
 }
 
 impl Serving {
+    /// Whether its binding speaks of the movies of `state`. It may not know the newest ones yet, but takes none for
+    /// another.
+    pub(crate) fn fits(&self, state: &ViewState) -> bool {
+        self.generation.shares_indices(state.movies.generation())
+    }
+
+    /// The same, bound to the catalogue of now.
+    fn renewed<S: Deref<Target = ViewState>>(
+        self: &Arc<Self>,
+        now: impl Fn() -> S,
+    ) -> Result<Arc<Self>, RefusedModel> {
+        let generation = now().movies.generation();
+        if self.generation == generation {
+            return Ok(Arc::clone(self));
+        }
+        let renewed = self.parts().bind(&now);
+        if !renewed.generation.shares_indices(self.generation) {
+            warm_up(&renewed, &now)?;
+        }
+        Ok(Arc::new(renewed))
+    }
+
     fn parts(&self) -> Parts {
         Parts {
             version: self.version.clone(),
@@ -280,8 +337,8 @@ impl Serving {
 }
 
 /// Scores nobody and some users, so that a model which cannot does not serve and the first request meets warm caches.
-fn warm_up(serving: &Serving, view: &View) -> Result<(), RefusedModel> {
-    let users: Vec<u32> = view.read().users.indices().take(WARM_UP_USERS).collect();
+fn warm_up<S: Deref<Target = ViewState>>(serving: &Serving, now: impl Fn() -> S) -> Result<(), RefusedModel> {
+    let users: Vec<u32> = now().users.indices().take(WARM_UP_USERS).collect();
     let binding = &serving.binding;
     if !binding.is_empty() && (0..binding.len() as u32).all(|item| binding.model_index(item).is_none()) {
         return Err(RefusedModel::Stranger);
@@ -300,9 +357,9 @@ fn warm_up(serving: &Serving, view: &View) -> Result<(), RefusedModel> {
             .iter()
             .all(|score| score.is_finite())
     };
-    let mut good = finite(&view.read(), Context::default());
+    let mut good = finite(&now(), Context::default());
     for user in users {
-        let state = view.read();
+        let state = now();
         good &= finite(&state, Context::of_user(&state.live, user));
     }
     if good {

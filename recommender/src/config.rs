@@ -69,6 +69,8 @@ pub struct Config {
     /// While lists queue without a pause, those that have waited longer than this before work on them begins are answered
     /// 503, ms; 0: only `max_concurrent_requests` sheds.
     pub shed_delay_ms: u64,
+    /// The same for batches, of which each may take some hundred milliseconds.
+    pub shed_batch_delay_ms: u64,
     /// How long an event published on a client's behalf may take to be acknowledged.
     pub publish_timeout_ms: u64,
     /// Request logs waiting to be sent; beyond it they are dropped, counted, and alerted.
@@ -114,6 +116,7 @@ impl Default for Config {
             shadow_queue_len: 64,
             admin_key_sha256: String::new(),
             shed_delay_ms: 50,
+            shed_batch_delay_ms: 1_000,
             publish_timeout_ms: 5_000,
             log_queue_len: 16_384,
             log_batch_len: 512,

@@ -2,7 +2,8 @@
 //!
 //! One answer is one read lock on the [`View`], one pointer load of the [`Champion`], and one scoring pass over the
 //! catalogue with buffers from a pool. Explanations are made afterwards, under a lock of their own, because they cost
-//! a pass per history entry and a waiting writer must not wait for both.
+//! a pass per history entry and a waiting writer must not wait for both. A model that is not bound to the view which is
+//! read counts as none: for a moment while a view that was loaded anew is shown.
 
 mod ask;
 mod deadline;

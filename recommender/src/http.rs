@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use admit::RequestMeta;
-pub(crate) use extract::{Query, id_of};
+pub(crate) use extract::{Body, Query, id_of};
 pub(crate) use list::Asked;
 pub use list::{ContextBody, ListAnswer, ListEntry};
 pub use movies::{FoundMovie, MovieAnswer, SearchAnswer, SearchQuery};
@@ -86,6 +86,8 @@ pub struct App {
     pub queue: Queue,
     /// The same for what is computed aside.
     queue_aside: Queue,
+    /// The same for batches, which last so long that nobody else should stand behind one.
+    queue_batches: Queue,
     /// Counts requests for movies that the catalogue does not hold.
     pub unknown: UnknownMovies,
     slots: Semaphore,
@@ -113,6 +115,8 @@ impl App {
             slots: Semaphore::new(config.max_concurrent_requests),
             queue: Queue::new(cores, config.shed_delay_ms),
             queue_aside: Queue::new(cores, config.shed_delay_ms),
+            // A core is left to those who wait for one list.
+            queue_batches: Queue::new(cores.saturating_sub(1).max(1), config.shed_batch_delay_ms),
             unknown: UnknownMovies::default(),
             traffic: Traffic::new(&config.experiment),
             shadow,
@@ -128,6 +132,17 @@ impl App {
     }
 }
 
+/// How long CPU work takes, which decides where it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// About a millisecond, unless the catalogue is large.
+    Short,
+    /// Some milliseconds.
+    Long,
+    /// That of many lists.
+    Batch,
+}
+
 impl AppState {
     /// The state of a server.
     #[must_use]
@@ -135,15 +150,20 @@ impl AppState {
         Self(Arc::new(app))
     }
 
-    /// Runs CPU work: here when it is short, on a thread aside when the catalogue is large or `long` says so. Either way
-    /// as many at once as there are cores; the others wait, and are refused when that takes too long.
+    /// Runs CPU work: here when it is short, on a thread aside when it is not or the catalogue is large. Either way as many
+    /// at once as there are cores; the others wait, and are refused when that takes too long.
     pub(crate) async fn compute<T: Send + 'static>(
         &self,
-        long: bool,
+        length: Work,
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let short = !long && self.engine.view().progress.movies() <= self.config.inline_movies;
-        let queue = if short { &self.queue } else { &self.queue_aside };
+        let short =
+            length == Work::Short && self.engine.view().progress.movies() <= self.config.inline_movies;
+        let queue = match length {
+            Work::Batch => &self.queue_batches,
+            Work::Short if short => &self.queue,
+            Work::Short | Work::Long => &self.queue_aside,
+        };
         let place = queue.place().await.map_err(|Overloaded| {
             self.metrics.shed();
             Problem::overloaded()

@@ -1,7 +1,7 @@
 //! Numbers for Prometheus, in its text format. No label carries a user, a movie, or anything else without bound.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -20,7 +20,7 @@ pub struct HttpMetrics {
     shed: std::sync::atomic::AtomicU64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Endpoint {
     by_status: BTreeMap<u16, u64>,
     seconds_sum: f64,
@@ -60,7 +60,7 @@ impl Endpoint {
 impl HttpMetrics {
     /// Counts one answer.
     pub fn observe(&self, endpoint: &'static str, status: u16, latency: Duration) {
-        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut endpoints = self.endpoints();
         let entry = match endpoints.entry(endpoint) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => match Endpoint::new() {
@@ -82,15 +82,31 @@ impl HttpMetrics {
         self.shed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
+    fn endpoints(&self) -> MutexGuard<'_, BTreeMap<&'static str, Endpoint>> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The endpoints as they are now. One is copied at a time: each request needs the lock, too.
+    fn copied(&self) -> Vec<(&'static str, Endpoint)> {
+        let names: Vec<&'static str> = self.endpoints().keys().copied().collect();
+        let copy = |name| {
+            let mut endpoints = self.endpoints();
+            let endpoint = endpoints.get_mut(name)?;
+            endpoint.turn();
+            Some((name, endpoint.clone()))
+        };
+        names.into_iter().filter_map(copy).collect()
+    }
+
     /// Writes the metrics of this part.
     pub fn expose(&self, text: &mut Exposition) {
-        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoints = self.copied();
         text.family(
             "marquee_http_requests_total",
             "counter",
             "Requests answered, by endpoint and status.",
         );
-        for (endpoint, entry) in endpoints.iter() {
+        for (endpoint, entry) in &endpoints {
             for (status, count) in &entry.by_status {
                 text.sample(
                     "marquee_http_requests_total",
@@ -105,9 +121,8 @@ impl HttpMetrics {
             "summary",
             "Time to answer; quantiles over the last one to two minutes.",
         );
-        for (endpoint, entry) in endpoints.iter_mut() {
-            entry.turn();
-            let mut both = entry.last.clone();
+        for (endpoint, mut entry) in endpoints {
+            let both = &mut entry.last;
             if both.add(&entry.current).is_err() {
                 continue;
             }

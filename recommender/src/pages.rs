@@ -10,6 +10,7 @@ mod discover;
 pub(crate) mod layout;
 mod list;
 mod movie;
+mod origin;
 mod popular;
 mod query;
 mod status;

@@ -239,10 +239,11 @@ impl Bound {
         let config = state.config.clone();
         let worker = start_worker(&config, &components.bus, &state, logs)?;
         tracing::info!(%address, "listening");
-        start_shadow(shadow_tasks, state.clone(), token.clone())?;
-
         let drained = CancellationToken::new();
+        let shadow = start_shadow(shadow_tasks, state.clone(), drained.clone())?;
         let mut parts = JoinSet::new();
+        parts.spawn(shadow.until(drained.clone()));
+        parts.spawn(worker.thread.clone().until(drained.clone()));
         let app = router_with(state.clone(), components.extra_routes);
         let (stop, drain) = (token.clone(), config.drain_timeout());
         parts.spawn(async move { serve(listener, app, stop, drain).await });
@@ -290,8 +291,7 @@ impl Bound {
             drained.cancel();
             token.cancel();
         }
-        worker.end().await;
-        outcome
+        outcome.and(worker.end().await)
     }
 }
 
@@ -340,31 +340,68 @@ async fn serve(
     }
 }
 
+/// A thread that must not end before it is told to.
+#[derive(Debug, Clone)]
+struct Lasting {
+    name: &'static str,
+    ended: CancellationToken,
+}
+
+impl Lasting {
+    fn start(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<Self, Error> {
+        let ended = CancellationToken::new();
+        // Also where it panics.
+        let end = ended.clone().drop_guard();
+        std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || {
+                let _end = end;
+                work();
+            })
+            .map_err(|error| Error::Thread {
+                name: name.into(),
+                detail: error.to_string(),
+            })?;
+        Ok(Self { name, ended })
+    }
+
+    fn vanished(&self) -> Error {
+        Error::Thread {
+            name: self.name.into(),
+            detail: "ended although nobody asked it to".into(),
+        }
+    }
+
+    /// Returns when `stop` is cancelled; fails where the thread ends before. Does not wait for its end.
+    async fn until(self, stop: CancellationToken) -> Result<(), Error> {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(()),
+            () = self.ended.cancelled() => Err(self.vanished()),
+        }
+    }
+}
+
 /// Scoring on the side has a thread of its own, so that it holds up no answer. Nobody waits for it at the end: what it
 /// has not made yet is not missed.
-fn start_shadow(tasks: ShadowTasks, state: AppState, stop: CancellationToken) -> Result<(), Error> {
-    let name = "recommender-shadow";
-    std::thread::Builder::new()
-        .name(name.into())
-        .spawn(move || tasks.run(&state, Duration::from_millis(200), || stop.is_cancelled()))
-        .map(drop)
-        .map_err(|error| Error::Thread {
-            name: name.into(),
-            detail: error.to_string(),
-        })
+fn start_shadow(tasks: ShadowTasks, state: AppState, stop: CancellationToken) -> Result<Lasting, Error> {
+    Lasting::start("recommender-shadow", move || {
+        tasks.run(&state, Duration::from_millis(200), || stop.is_cancelled());
+    })
 }
 
 struct RunningWorker {
     stop: CancellationToken,
-    ended: tokio::sync::oneshot::Receiver<u64>,
+    thread: Lasting,
+    spooled: tokio::sync::oneshot::Receiver<u64>,
 }
 
 impl RunningWorker {
-    async fn end(self) {
+    async fn end(self) -> Result<(), Error> {
         self.stop.cancel();
-        if let Ok(spooled) = self.ended.await {
-            tracing::debug!(spooled, "request logs are safe");
-        }
+        let spooled = self.spooled.await.map_err(|_| self.thread.vanished())?;
+        tracing::debug!(spooled, "request logs are safe");
+        Ok(())
     }
 }
 
@@ -399,20 +436,51 @@ fn start_worker(
         state.alerts.clone(),
     );
     let stop = CancellationToken::new();
-    let (sender, ended) = tokio::sync::oneshot::channel();
+    let (sender, spooled) = tokio::sync::oneshot::channel();
     let (runtime, token) = (tokio::runtime::Handle::current(), stop.clone());
-    let name = "recommender-logs";
-    std::thread::Builder::new()
-        .name(name.into())
-        .spawn(move || {
-            Priority::Low.take();
-            let spooled = runtime.block_on(worker.run(token));
-            // Nobody waits only when the whole service was dropped.
-            sender.send(spooled).ok();
+    let thread = Lasting::start("recommender-logs", move || {
+        Priority::Low.take();
+        let spooled = runtime.block_on(worker.run(token));
+        // Nobody waits only when the whole service was dropped.
+        sender.send(spooled).ok();
+    })?;
+    Ok(RunningWorker {
+        stop,
+        thread,
+        spooled,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_ends_before_it_is_told_to_is_a_failure_and_one_that_lasts_is_not() {
+        let stop = CancellationToken::new();
+        let quitters: [fn(); 2] = [|| (), || panic!("told in the log only")];
+        for work in quitters {
+            let failed = Lasting::start("quitter", work).unwrap().until(stop.clone()).await;
+            assert!(failed.unwrap_err().to_string().contains("quitter"));
+        }
+        let (end, told) = std::sync::mpsc::channel::<()>();
+        let lasting = Lasting::start("lasting", move || {
+            told.recv().ok();
         })
-        .map_err(|error| Error::Thread {
-            name: name.into(),
-            detail: error.to_string(),
-        })?;
-    Ok(RunningWorker { stop, ended })
+        .unwrap();
+        stop.cancel();
+        lasting.until(stop).await.unwrap();
+        drop(end);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_panics_at_the_end_is_a_failure() {
+        let (sender, spooled) = tokio::sync::oneshot::channel();
+        let worker = RunningWorker {
+            stop: CancellationToken::new(),
+            thread: Lasting::start("logs", move || drop(sender)).unwrap(),
+            spooled,
+        };
+        assert!(worker.end().await.unwrap_err().to_string().contains("logs"));
+    }
 }

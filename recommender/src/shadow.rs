@@ -2,11 +2,12 @@
 //! [`Endpoint::Shadow`]. It never keeps an answer waiting: the queue is bounded and refuses what it cannot hold, and
 //! one thread works it off.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use marquee_schemas::Endpoint;
+use marquee_schemas::{Endpoint, Severity};
 
 use crate::champion::Serving;
 use crate::engine::{Explain, Explore, RecommendAsk};
@@ -28,6 +29,7 @@ pub struct ShadowQueue {
     tasks: SyncSender<Task>,
     scored: AtomicU64,
     skipped: AtomicU64,
+    failed: AtomicU64,
 }
 
 /// The worker's end of the queue.
@@ -43,6 +45,7 @@ impl ShadowQueue {
             tasks,
             scored: AtomicU64::default(),
             skipped: AtomicU64::default(),
+            failed: AtomicU64::default(),
         };
         (queue, ShadowTasks(receiver))
     }
@@ -65,6 +68,12 @@ impl ShadowQueue {
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
     }
+
+    /// Lists not made because making them panicked.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
 }
 
 impl ShadowTasks {
@@ -72,7 +81,7 @@ impl ShadowTasks {
     #[cfg(test)]
     pub(crate) fn work_off(&self, app: &App) {
         while let Ok(task) = self.0.try_recv() {
-            score(app, task);
+            attempt(app, task);
         }
     }
 
@@ -80,9 +89,24 @@ impl ShadowTasks {
     pub(crate) fn run(&self, app: &App, patience: std::time::Duration, stopped: impl Fn() -> bool) {
         while !stopped() {
             if let Ok(task) = self.0.recv_timeout(patience) {
-                score(app, task);
+                attempt(app, task);
             }
         }
+    }
+}
+
+/// Makes a list; a model on trial that panics spoils this one only.
+fn attempt(app: &App, task: Task) {
+    let version = task.serving.version.clone();
+    if catch_unwind(AssertUnwindSafe(|| score(app, task))).is_err() {
+        app.shadow.failed.fetch_add(1, Ordering::Relaxed);
+        app.alerts.raise(
+            Severity::Critical,
+            "shadow_list_failed",
+            &version.0,
+            format!("model {version} panicked over a list on the side; the cause is in the process's log"),
+            &[("failed", app.shadow.failed() as f64)],
+        );
     }
 }
 
@@ -103,8 +127,11 @@ fn score(app: &App, task: Task) {
         started: std::time::Instant::now(),
         ..meta
     };
-    // The same request was answered a moment ago: what refuses it now is a movie that left the catalogue since.
-    if let Ok(answer) = app.engine.recommend_by(Some(&serving), &ask) {
+    // The same request was answered a moment ago: what refuses it now is a movie that left the catalogue since. And where
+    // the view was loaded anew since, the list is not the model's.
+    if let Ok(answer) = app.engine.recommend_by(Some(&serving), &ask)
+        && answer.model_version.is_some()
+    {
         let asked = Asked {
             endpoint: Endpoint::Shadow,
             ..asked

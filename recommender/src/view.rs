@@ -45,7 +45,7 @@ use marquee_schemas::{Interaction, Limits, Topic, UserId};
 pub use ahead::Ahead;
 pub use change::{Change, RecordError};
 pub(crate) use follow::{Follow, follow};
-pub use movies::{MovieRow, Movies};
+pub use movies::{Generation, MovieRow, Movies};
 pub(crate) use snapshot::Snapshots;
 use users::Gone;
 pub use users::{Entry, Part, UserRow, Users};

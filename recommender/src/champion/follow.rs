@@ -9,7 +9,7 @@ use marquee_runtime::{Bus, BusError};
 use marquee_schemas::{ModelEvent, ModelEventKind, ModelVersion, Severity, Topic, decode};
 use tokio_util::sync::CancellationToken;
 
-use super::{BundleLoader, Champion};
+use super::{BundleLoader, Champion, Loaded};
 use crate::Error;
 use crate::alerts::Alerts;
 use crate::view::View;
@@ -83,16 +83,29 @@ pub(super) struct Events {
     alerts: Alerts,
     /// Until here events are history: only the last promotion of them matters.
     history_end: BTreeMap<i32, i64>,
-    /// Promotions of the history, oldest first.
-    history: Vec<ModelEvent>,
+    /// All promotions, oldest first.
+    promotions: Vec<ModelEvent>,
+    /// Whether one of them was obeyed. Where nothing serves then, the view has shown that the model may not.
+    obeyed: bool,
     /// The rollout that the history leaves under way.
     rollout: Option<ModelEvent>,
     /// Versions that an experiment needs in memory.
     kept: BTreeSet<ModelVersion>,
     /// The newest event that named a version's bundle.
     bundles: BTreeMap<ModelVersion, ModelEvent>,
-    /// A promotion whose bundle could not be read yet.
-    pending: Option<(ModelEvent, Instant)>,
+    late: Late,
+}
+
+/// What waits for a bundle that could not be read yet.
+#[derive(Debug)]
+struct Late {
+    promotion: Option<ModelEvent>,
+    /// The step of a rollout.
+    step: Option<ModelEvent>,
+    /// Versions that an experiment needs.
+    kept: BTreeSet<ModelVersion>,
+    /// When all this was tried last.
+    tried: Instant,
 }
 
 impl Events {
@@ -110,11 +123,17 @@ impl Events {
             loader,
             alerts,
             history_end,
-            history: Vec::new(),
+            promotions: Vec::new(),
+            obeyed: false,
             rollout: None,
             kept,
             bundles: BTreeMap::new(),
-            pending: None,
+            late: Late {
+                promotion: None,
+                step: None,
+                kept: BTreeSet::new(),
+                tried: Instant::now(),
+            },
         }
     }
 
@@ -123,24 +142,23 @@ impl Events {
         if event.bundle_uri.is_some() {
             self.bundles.insert(event.version.clone(), event.clone());
             if !historic {
-                self.keep(&event);
+                self.keep(&event.version);
             }
         }
         match event.kind {
-            ModelEventKind::Promoted | ModelEventKind::RolledBack if historic => {
-                self.rollout = None;
-                self.history.push(event);
-            }
             ModelEventKind::Promoted | ModelEventKind::RolledBack => {
-                self.pending = None;
-                if self.attempt(&event) == Attempt::Later {
-                    self.pending = Some((event, Instant::now()));
+                self.promotions.push(event.clone());
+                if historic {
+                    self.rollout = None;
+                    return;
                 }
+                self.late.step = None;
+                self.promote(event);
                 // After the swap: the challenger may be the very model that was promoted.
                 self.champion.end_challenge();
             }
             ModelEventKind::RolloutStep if historic => self.rollout = Some(event),
-            ModelEventKind::RolloutStep => self.roll_out(&event),
+            ModelEventKind::RolloutStep => self.step(event),
             ModelEventKind::Trained
             | ModelEventKind::Rejected
             | ModelEventKind::Failed
@@ -149,42 +167,82 @@ impl Events {
         }
     }
 
+    /// Obeys a promotion, at once or as soon as its bundle can be read.
+    fn promote(&mut self, event: ModelEvent) {
+        let late = self.attempt(&event) == Attempt::Later;
+        self.late.promotion = late.then(|| self.late.put_off(event));
+    }
+
+    /// The same for a step of a rollout.
+    fn step(&mut self, event: ModelEvent) {
+        let late = self.roll_out(&event) == Attempt::Later;
+        self.late.step = late.then(|| self.late.put_off(event));
+    }
+
+    /// The same for a model that an experiment needs, if it does.
+    fn keep(&mut self, version: &ModelVersion) {
+        if !self.kept.contains(version) || self.champion.named(version).is_some() {
+            return;
+        }
+        if let Some(event) = self.bundles.get(version)
+            && self.load_to_keep(event) == Attempt::Later
+        {
+            let version = self.late.put_off(version.clone());
+            self.late.kept.insert(version);
+        }
+    }
+
     /// Gives a challenger its share of the users. A bundle that cannot be had is alerted, and the champion serves all.
-    fn roll_out(&self, event: &ModelEvent) {
+    fn roll_out(&self, event: &ModelEvent) -> Attempt {
         let version = &event.version;
         // A number that is no share counts as 0: nobody is served by accident.
         let share = event.numbers.get("share").copied().unwrap_or(0.0);
         let share = if (0.0..=1.0).contains(&share) { share } else { 0.0 };
         if self.champion.change_share(version, share) {
             tracing::info!(model.version = %version, share, "the challenger's share changed");
-            return;
+            return Attempt::Serves;
         }
-        let challenged = self.loader.load(self.named(event)).map(|loaded| {
-            self.champion
-                .challenge(version.clone(), loaded, share, &self.view)
-        });
-        match challenged {
-            Ok(Ok(())) => tracing::info!(model.version = %version, share, "a challenger is being rolled out"),
-            Ok(Err(error)) => drop(self.refuse(version, &error)),
-            Err(error) => drop(self.refuse(version, &error)),
+        let loaded = match self.load(event) {
+            Ok(loaded) => loaded,
+            Err(attempt) => return attempt,
+        };
+        match self
+            .champion
+            .challenge(version.clone(), loaded, share, &self.view)
+        {
+            Ok(()) => {
+                tracing::info!(model.version = %version, share, "a challenger is being rolled out");
+                Attempt::Serves
+            }
+            Err(error) => self.refuse(version, &error),
         }
     }
 
-    /// Loads a bundle if an experiment needs it.
-    fn keep(&self, event: &ModelEvent) {
+    fn load_to_keep(&self, event: &ModelEvent) -> Attempt {
         let version = &event.version;
-        if !self.kept.contains(version) || self.champion.named(version).is_some() {
-            return;
+        let loaded = match self.load(event) {
+            Ok(loaded) => loaded,
+            Err(attempt) => return attempt,
+        };
+        match self.champion.keep(version.clone(), loaded, &self.view) {
+            Ok(()) => {
+                tracing::info!(model.version = %version, "loaded for an experiment");
+                Attempt::Serves
+            }
+            Err(error) => self.refuse(version, &error),
         }
-        let kept = self
-            .loader
-            .load(event)
-            .map(|loaded| self.champion.keep(version.clone(), loaded, &self.view));
-        match kept {
-            Ok(Ok(())) => tracing::info!(model.version = %version, "loaded for an experiment"),
-            Ok(Err(error)) => drop(self.refuse(version, &error)),
-            Err(error) => drop(self.refuse(version, &error)),
-        }
+    }
+
+    /// The bundle of `event`'s version; what comes of the attempt where there is none.
+    fn load(&self, event: &ModelEvent) -> Result<Loaded, Attempt> {
+        self.loader.load(self.named(event)).map_err(|error| {
+            let refused = self.refuse(&event.version, &error);
+            if error.is_transient() {
+                Attempt::Later
+            } else {
+                refused
+            }
+        })
     }
 
     /// The event that names the bundle of `event`'s version.
@@ -196,26 +254,41 @@ impl Events {
         }
     }
 
-    /// The last promotion of the history decides; where its bundle is refused, the one before it serves, as it did
-    /// when the event was new.
+    /// Makes of the history what it left under way.
     pub(super) fn decide(&mut self) {
-        let mut history = std::mem::take(&mut self.history);
-        while let Some(event) = history.pop() {
-            match self.attempt(&event) {
-                Attempt::Serves => break,
-                Attempt::Later if self.pending.is_none() => self.pending = Some((event, Instant::now())),
-                Attempt::Later | Attempt::Refused => {}
-            }
-        }
+        self.choose();
         if let Some(step) = self.rollout.take() {
-            self.roll_out(&step);
+            self.step(step);
         }
-        for event in self.bundles.values() {
-            self.keep(event);
+        let kept: Vec<ModelVersion> = self.kept.iter().cloned().collect();
+        for version in &kept {
+            self.keep(version);
         }
     }
 
+    /// The last promotion decides; where its bundle is refused, the one before it serves, as it did when the event was
+    /// new.
+    fn choose(&mut self) {
+        let promotions = std::mem::take(&mut self.promotions);
+        for event in promotions.iter().rev() {
+            match self.attempt(event) {
+                Attempt::Serves => break,
+                Attempt::Later if self.late.promotion.is_none() => {
+                    self.late.promotion = Some(self.late.put_off(event.clone()));
+                }
+                Attempt::Later | Attempt::Refused => {}
+            }
+        }
+        self.promotions = promotions;
+    }
+
     fn attempt(&mut self, event: &ModelEvent) -> Attempt {
+        let attempt = self.install(event);
+        self.obeyed |= attempt == Attempt::Serves;
+        attempt
+    }
+
+    fn install(&self, event: &ModelEvent) -> Attempt {
         let version = &event.version;
         if self
             .champion
@@ -233,13 +306,9 @@ impl Events {
             Err(error) => return self.refuse(version, &error),
         }
         let started = Instant::now();
-        let loaded = match self.loader.load(self.named(event)) {
+        let loaded = match self.load(event) {
             Ok(loaded) => loaded,
-            Err(error) if error.is_transient() => {
-                self.refuse(version, &error);
-                return Attempt::Later;
-            }
-            Err(error) => return self.refuse(version, &error),
+            Err(attempt) => return attempt,
         };
         match self.champion.install(version.clone(), loaded, &self.view) {
             Ok(()) => {
@@ -255,19 +324,50 @@ impl Events {
     }
 
     fn refuse(&self, version: &ModelVersion, error: &dyn std::error::Error) -> Attempt {
-        let serving = self
-            .champion
-            .serving()
-            .map_or_else(|| "popularity".to_owned(), |serving| serving.version.to_string());
-        self.alerts.raise(
-            Severity::Critical,
-            "bundle_refused",
-            &version.0,
-            format!("model {version} is refused, {serving} serves on: {error}"),
-            &[],
-        );
+        refuse(&self.alerts, &self.champion, version, error);
         Attempt::Refused
     }
+
+    /// Tries again what is late.
+    pub(super) fn try_again(&mut self) {
+        self.late.tried = Instant::now();
+        if let Some(event) = self.late.promotion.take() {
+            self.promote(event);
+        }
+        if let Some(event) = self.late.step.take() {
+            self.step(event);
+        }
+        for version in std::mem::take(&mut self.late.kept) {
+            self.keep(&version);
+        }
+    }
+}
+
+impl Late {
+    /// `what` is to be tried after a pause.
+    fn put_off<T>(&mut self, what: T) -> T {
+        self.tried = Instant::now();
+        what
+    }
+}
+
+/// Raises the alert that a model may not serve.
+pub(crate) fn refuse(
+    alerts: &Alerts,
+    champion: &Champion,
+    version: &ModelVersion,
+    error: &dyn std::error::Error,
+) {
+    let serving = champion
+        .serving()
+        .map_or_else(|| "popularity".to_owned(), |serving| serving.version.to_string());
+    alerts.raise(
+        Severity::Critical,
+        "bundle_refused",
+        &version.0,
+        format!("model {version} is refused, {serving} serves on: {error}"),
+        &[],
+    );
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,12 +415,12 @@ impl Handler for Events {
     }
 
     fn tick(&mut self) -> Result<(), Self::Error> {
-        if let Some((event, since)) = self.pending.take() {
-            if since.elapsed() < RETRY {
-                self.pending = Some((event, since));
-            } else if self.attempt(&event) == Attempt::Later {
-                self.pending = Some((event, Instant::now()));
-            }
+        if self.obeyed && self.champion.serving().is_none() {
+            self.obeyed = false;
+            self.choose();
+        }
+        if self.late.tried.elapsed() >= RETRY {
+            self.try_again();
         }
         Ok(())
     }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use marquee_runtime::ManualClock;
+use marquee_runtime::bus::Handler as _;
 use marquee_schemas::{ModelEvent, ModelEventKind, SchemaVersion};
 
 use super::follow::Events;
@@ -14,6 +15,7 @@ use crate::testing::{World, loaded, version};
 struct Shelf {
     damaged: Vec<u64>,
     absent: Mutex<Vec<u64>>,
+    strangers: Vec<u64>,
 }
 
 impl BundleLoader for Shelf {
@@ -28,6 +30,9 @@ impl BundleLoader for Shelf {
         }
         if self.absent.lock().unwrap().contains(&n) {
             return Err(LoadError::Bundle(marquee_trainer::BundleError::Missing { path }));
+        }
+        if self.strangers.contains(&n) {
+            return Ok(stranger());
         }
         Ok(loaded())
     }
@@ -65,7 +70,10 @@ struct Stage {
 }
 
 fn stage(shelf: Shelf) -> Stage {
-    let world = World::without_model();
+    stage_in(World::without_model(), shelf)
+}
+
+fn stage_in(world: World, shelf: Shelf) -> Stage {
     let alerts = Alerts::new(None, Arc::new(ManualClock::at(0)));
     let shelf = Arc::new(shelf);
     let events = Events::new(
@@ -163,8 +171,6 @@ fn a_roll_back_lets_the_loaded_previous_champion_serve_again() {
 
 #[test]
 fn a_bundle_that_is_not_there_yet_is_tried_again() {
-    use marquee_runtime::bus::Handler as _;
-
     let mut stage = stage(Shelf::default());
     stage.shelf.absent.lock().unwrap().push(1);
     stage.events.take(promoted(1), false);
@@ -178,39 +184,104 @@ fn a_bundle_that_is_not_there_yet_is_tried_again() {
     assert_eq!(stage.serving(), Some(1));
 }
 
+/// A model that was fitted on another catalogue.
+fn stranger() -> Loaded {
+    let catalogue = marquee_models::served::Catalogue::new(
+        (0..12)
+            .map(|n| marquee_models::served::CatalogueItem {
+                external_id: 9_000 + n,
+                year: None,
+                genres: 0,
+            })
+            .collect(),
+    );
+    let events: Vec<_> = (0..40)
+        .map(|n| marquee_models::live::Interaction {
+            user: n % 5,
+            item: n % 12,
+            rating: Some(4.0),
+            weight: 1.0,
+            time_ms: i64::from(n),
+        })
+        .collect();
+    Loaded {
+        model: ServedModel::fit(&events, &catalogue, &Default::default(), 1).unwrap(),
+        ..loaded()
+    }
+}
+
+fn filled() -> ViewState {
+    ViewState::fold(LiveParams::default(), crate::testing::changes()).unwrap()
+}
+
 #[test]
 fn a_model_of_another_catalogue_is_refused() {
     let world = World::without_model();
-    let stranger = {
-        let catalogue = marquee_models::served::Catalogue::new(
-            (0..12)
-                .map(|n| marquee_models::served::CatalogueItem {
-                    external_id: 9_000 + n,
-                    year: None,
-                    genres: 0,
-                })
-                .collect(),
-        );
-        let events: Vec<_> = (0..40)
-            .map(|n| marquee_models::live::Interaction {
-                user: n % 5,
-                item: n % 12,
-                rating: Some(4.0),
-                weight: 1.0,
-                time_ms: i64::from(n),
-            })
-            .collect();
-        Loaded {
-            model: ServedModel::fit(&events, &catalogue, &Default::default(), 1).unwrap(),
-            ..loaded()
-        }
-    };
     let refused = world
         .champion
-        .install(version(1), stranger, &world.view)
+        .install(version(1), stranger(), &world.view)
         .unwrap_err();
     assert_eq!(refused, RefusedModel::Stranger);
     assert!(world.champion.serving().is_none());
+}
+
+#[test]
+fn a_model_that_was_there_before_the_view_is_checked_when_the_view_is_shown() {
+    let world = World::empty(crate::Config::default());
+    let (champion, view) = (&world.champion, &world.view);
+    champion.install(version(1), stranger(), view).unwrap();
+    champion.install(version(2), loaded(), view).unwrap();
+    champion.challenge(version(3), stranger(), 0.5, view).unwrap();
+    champion.keep(version(4), stranger(), view).unwrap();
+    champion.keep(version(5), loaded(), view).unwrap();
+    let mut let_go = champion.show(view, filled());
+    let_go.sort();
+    let expected = [1, 3, 4].map(|n| (version(n), RefusedModel::Stranger));
+    assert_eq!(let_go, expected);
+    let serving = champion.serving().unwrap();
+    assert_eq!((&serving.version, serving.binding.len()), (&version(2), 12));
+    assert!(serving.fits(&view.read()));
+    assert!(champion.previous().is_none() && champion.challenger().is_none());
+    assert!(champion.named(&version(4)).is_none() && champion.named(&version(5)).is_some());
+}
+
+#[test]
+fn where_the_view_shows_the_champion_to_be_unfit_the_one_before_it_serves() {
+    let mut stage = stage_in(
+        World::empty(crate::Config::default()),
+        Shelf {
+            strangers: vec![2],
+            ..Shelf::default()
+        },
+    );
+    stage.events.take(promoted(1), true);
+    stage.events.take(promoted(2), true);
+    stage.events.decide();
+    assert_eq!(stage.serving(), Some(2), "there is nothing yet to try it on");
+    let champion = &stage.world.champion;
+    assert_eq!(champion.show(&stage.world.view, filled()).len(), 1);
+    assert_eq!(stage.serving(), None);
+    stage.events.tick().unwrap();
+    assert_eq!((stage.serving(), stage.refused()), (Some(1), 1));
+}
+
+#[test]
+fn a_challenge_that_was_ended_does_not_return_with_the_next_binding() {
+    let world = World::new();
+    for id in 500..550 {
+        world
+            .champion
+            .challenge(version(2), loaded(), 0.1, &world.view)
+            .unwrap();
+        world
+            .view
+            .apply_changes(vec![crate::view::Change::Movie(crate::testing::movie(id))]);
+        std::thread::scope(|threads| {
+            threads.spawn(|| world.champion.rebind(&world.view));
+            world.champion.end_challenge();
+        });
+        assert!(world.champion.challenger().is_none(), "after {id}");
+    }
 }
 
 #[test]
@@ -336,4 +407,51 @@ fn every_model_in_memory_follows_the_catalogue() {
         champion.named(&version(7)).unwrap(),
     ];
     assert!(models.iter().all(|model| model.binding.len() == 13));
+}
+
+#[test]
+fn a_rollout_and_an_experiments_model_wait_for_their_bundles_too() {
+    let mut stage = stage(Shelf::default());
+    stage.events.take(promoted(1), false);
+    stage.shelf.absent.lock().unwrap().extend([2, 7]);
+    stage.events.take(step(2, 0.1), false);
+    stage.events.take(event(7, ModelEventKind::Trained), false);
+    stage.events.try_again();
+    let champion = Arc::clone(&stage.world.champion);
+    assert!(champion.challenger().is_none() && champion.named(&version(7)).is_none());
+    stage.shelf.absent.lock().unwrap().clear();
+    // Once it has shown up, the newest share holds.
+    stage.shelf.absent.lock().unwrap().push(2);
+    stage.events.take(step(2, 0.5), false);
+    stage.shelf.absent.lock().unwrap().clear();
+    stage.events.try_again();
+    assert_eq!(champion.challenger().unwrap().share, 0.5);
+    assert!(champion.named(&version(7)).is_some());
+}
+
+#[test]
+fn a_rollout_that_ended_before_its_bundle_could_be_read_does_not_begin() {
+    for end in [promoted(3), event(1, ModelEventKind::RolledBack)] {
+        let mut stage = stage(Shelf::default());
+        stage.events.take(promoted(1), false);
+        stage.shelf.absent.lock().unwrap().push(2);
+        stage.events.take(step(2, 0.1), false);
+        stage.events.take(end, false);
+        stage.shelf.absent.lock().unwrap().clear();
+        stage.events.try_again();
+        assert!(stage.world.champion.challenger().is_none());
+    }
+}
+
+#[test]
+fn a_restart_waits_for_the_bundle_of_the_rollout_under_way() {
+    let mut stage = stage(Shelf::default());
+    stage.shelf.absent.lock().unwrap().push(3);
+    stage.events.take(promoted(1), true);
+    stage.events.take(step(3, 0.1), true);
+    stage.events.decide();
+    stage.shelf.absent.lock().unwrap().clear();
+    stage.events.try_again();
+    let challenger = stage.world.champion.challenger().unwrap();
+    assert_eq!(challenger.serving.version, version(3));
 }

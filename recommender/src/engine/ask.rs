@@ -247,3 +247,13 @@ pub enum Refused {
         detail: String,
     },
 }
+
+impl Refused {
+    /// The same under the name that a call has for the field.
+    #[must_use]
+    pub fn renamed(mut self, name: impl Fn(&'static str) -> &'static str) -> Self {
+        let (Self::UnknownMovie { field, .. } | Self::InvalidFilter { field, .. }) = &mut self;
+        *field = name(field);
+        self
+    }
+}

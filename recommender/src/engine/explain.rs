@@ -37,6 +37,7 @@ impl Engine {
         scratch: &mut Scratch,
     ) {
         let state = self.view.read();
+        let serving = serving.filter(|serving| serving.fits(&state));
         // A movie or seed that left the catalogue meanwhile no longer explains anything.
         let indices: Vec<u32> = items
             .iter()

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::filter::Filter;
 use super::stopwatch::Stopwatch;
 use super::{Answer, Engine, ListItem, PopularAsk, Refused, event_now};
-use crate::view::ViewState;
+use crate::view::{Generation, ViewState};
 
 /// How quickly the past is forgotten: the half-life of a like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -75,7 +75,7 @@ pub(super) type Ranking = Arc<Vec<(u32, f32)>>;
 #[derive(Debug)]
 struct Cached {
     interactions: u64,
-    generation: u64,
+    generation: Generation,
     made: Instant,
     /// What making it took.
     took: Duration,

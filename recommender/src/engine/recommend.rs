@@ -67,6 +67,7 @@ impl Engine {
         watch: &mut Stopwatch,
     ) -> Result<Answer, Refused> {
         let state = self.view.read();
+        let serving = serving.filter(|serving| serving.fits(&state));
         let filter = Filter::compile(&ask.filters, &state)?;
         let seeds = seeds_of(&ask.seeds, "context.seeds", &state)?;
         let wanted = numbers("context.genres", &ask.genres, &state.movies)?;

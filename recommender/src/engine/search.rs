@@ -14,7 +14,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
 use super::Engine;
-use crate::view::ViewState;
+use crate::view::{Generation, ViewState};
 
 /// Words of a query that count.
 const MOST_WORDS: usize = 12;
@@ -130,7 +130,7 @@ pub(super) struct SearchCache(Mutex<Option<Cached>>);
 
 #[derive(Debug)]
 struct Cached {
-    generation: u64,
+    generation: Generation,
     made: Instant,
     index: Arc<TitleIndex>,
 }

@@ -20,6 +20,7 @@ impl Engine {
         self.pool.with(|scratch| {
             let serving = self.champion.serving();
             let state = self.view.read();
+            let serving = serving.filter(|serving| serving.fits(&state));
             let filter = Filter::compile(&ask.filters, &state)?;
             let seeds = seeds_of(&ask.movies, "movie_ids", &state)?;
             let allowed = &mut scratch.allowed;
@@ -33,8 +34,13 @@ impl Engine {
             let mut items = Vec::with_capacity(ask.k);
             if let Some(serving) = &serving {
                 // The model knows no restrictions: it gives its whole order where there are some.
-                let open = candidates as usize + seeds.len() >= state.movies.len();
-                let depth = if open { ask.k } else { state.movies.len() };
+                let open = candidates as usize + seeds.len() >= state.movies.present();
+                let depth = if open {
+                    // Movies that left the catalogue may take places in its order.
+                    ask.k + state.movies.len() - state.movies.present()
+                } else {
+                    state.movies.len()
+                };
                 let order = serving.model.similar(
                     &serving.binding,
                     &state.live,

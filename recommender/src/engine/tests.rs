@@ -502,3 +502,53 @@ fn search_finds_titles_and_follows_the_catalogue() {
     assert_eq!(engine.search("movie", 5).len(), 5);
     assert_eq!(first("quux"), None);
 }
+
+#[test]
+fn a_model_is_not_asked_about_a_view_that_it_is_not_bound_to() {
+    let world = World::new();
+    let engine = &world.state.engine;
+    // The same movies at other places.
+    let mut changes = crate::testing::changes();
+    changes[..crate::testing::MOVIES as usize].reverse();
+    let anew = ViewState::fold(marquee_models::live::LiveParams::default(), changes).unwrap();
+    world.view.replace(anew);
+    let mut ask = ask(Some(1));
+    ask.explain = Explain::Words;
+    let similar = SimilarAsk {
+        movies: vec![MovieId(103)],
+        k: 5,
+        ..SimilarAsk::default()
+    };
+    for answer in [engine.recommend(&ask).unwrap(), engine.similar(&similar).unwrap()] {
+        assert_eq!(
+            (answer.fallback, answer.model_version),
+            (Some(Fallback::NoModel), None)
+        );
+    }
+    assert!(world.champion.rebind(&world.view).is_empty());
+    for answer in [engine.recommend(&ask).unwrap(), engine.similar(&similar).unwrap()] {
+        assert_eq!(answer.fallback, None);
+    }
+}
+
+#[test]
+fn similar_movies_are_as_many_where_one_left_the_catalogue() {
+    let world = World::new();
+    let similar = || {
+        let ask = SimilarAsk {
+            movies: vec![MovieId(103)],
+            k: 3,
+            ..SimilarAsk::default()
+        };
+        let answer = world.state.engine.similar(&ask).unwrap();
+        assert!(answer.items.iter().all(|item| item.source == "item_item"));
+        ids(&answer)
+    };
+    let before = similar();
+    assert_eq!(before.len(), 3);
+    world
+        .view
+        .apply_changes(vec![Change::MovieGone(MovieId(before[0]))]);
+    let after = similar();
+    assert_eq!((after.len(), &after[..2]), (3, &before[1..]));
+}

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::extract::JsonBody;
-use super::{AppState, Problem, RequestMeta};
+use super::{AppState, Problem, RequestMeta, Work};
 
 /// The longest reason, in bytes.
 const LONGEST_REASON: usize = 1_000;
@@ -83,7 +83,7 @@ pub(super) struct ModelRow {
 
 pub(super) async fn models(_: Admin, State(state): State<AppState>) -> Result<Json<ModelsAnswer>, Problem> {
     let entries = state
-        .compute(true, |app| registry::list(&app.config.registry_dir))
+        .compute(Work::Long, |app| registry::list(&app.config.registry_dir))
         .await?
         .map_err(|error| Problem::internal(&error))?;
     let models = entries

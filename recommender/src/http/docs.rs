@@ -1,5 +1,7 @@
 //! `GET /docs`: the description of the interface, to be read and tried.
 
+use std::sync::LazyLock;
+
 use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
@@ -7,8 +9,13 @@ use serde_json::Value;
 use super::openapi::document;
 use crate::pages::layout::page;
 
+static BODY: LazyLock<Markup> = LazyLock::new(|| body(&document()));
+
 pub(super) async fn docs() -> Response {
-    let api = document();
+    page("Interface", None, &BODY)
+}
+
+fn body(api: &Value) -> Markup {
     let mut calls = Vec::new();
     for (path, methods) in api["paths"].as_object().into_iter().flatten() {
         for (method, call) in methods.as_object().into_iter().flatten() {
@@ -16,27 +23,23 @@ pub(super) async fn docs() -> Response {
         }
     }
     let tags = ["lists", "catalogue", "users", "events", "admin", "operation"];
-    page(
-        "Interface",
-        None,
-        &html! {
-            h1 { "Interface" }
-            p { (text(&api["info"]["description"])) " The machine-readable description is " a href="/openapi.json" { "/openapi.json" } "." }
-            @for tag in tags {
-                h2 { (tag) }
-                @for (path, method, call) in calls.iter().filter(|(.., call)| call["tags"][0] == tag) {
-                    (operation(path, method, call))
-                }
+    html! {
+        h1 { "Interface" }
+        p { (text(&api["info"]["description"])) " The machine-readable description is " a href="/openapi.json" { "/openapi.json" } "." }
+        @for tag in tags {
+            h2 { (tag) }
+            @for (path, method, call) in calls.iter().filter(|(.., call)| call["tags"][0] == tag) {
+                (operation(path, method, call))
             }
-            h2 #schemas { "schemas" }
-            @for (name, schema) in api["components"]["schemas"].as_object().into_iter().flatten() {
-                details.card id={ "schema-" (name) } {
-                    summary { code { (name) } " " span.muted { (text(&schema["description"])) } }
-                    (fields(schema))
-                }
+        }
+        h2 #schemas { "schemas" }
+        @for (name, schema) in api["components"]["schemas"].as_object().into_iter().flatten() {
+            details.card id={ "schema-" (name) } {
+                summary { code { (name) } " " span.muted { (text(&schema["description"])) } }
+                (fields(schema))
             }
-        },
-    )
+        }
+    }
 }
 
 fn operation(path: &str, method: &str, call: &Value) -> Markup {

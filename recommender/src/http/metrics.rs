@@ -213,4 +213,10 @@ fn model(state: &AppState, text: &mut Exposition) {
         "Such lists not made because too many waited.",
         state.shadow.skipped() as f64,
     );
+    text.single(
+        "marquee_shadow_lists_failed_total",
+        "counter",
+        "Such lists not made because making them panicked.",
+        state.shadow.failed() as f64,
+    );
 }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::extract::{Query, id_of};
-use super::{AppState, Problem};
+use super::{AppState, Problem, Work};
 
 /// The longest query, in bytes.
 const LONGEST_QUERY: usize = 128;
@@ -145,7 +145,7 @@ pub(super) async fn search(
     }
     // The index may have to be made anew first.
     let found = state
-        .compute(true, move |app| app.engine.search(&text, k))
+        .compute(Work::Long, move |app| app.engine.search(&text, k))
         .await?;
     let items = found
         .into_iter()

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::extract::Query;
 use super::list::{Asked, ListAnswer};
-use super::{AppState, Problem, RequestMeta};
+use super::{AppState, Problem, RequestMeta, Work};
 use crate::engine::{PopularAsk, Window};
 use crate::traffic::Assignment;
 
@@ -40,7 +40,7 @@ pub(super) async fn popular(
         window: query.window,
     };
     let (ask, answer) = state
-        .compute(false, move |app| {
+        .compute(Work::Short, move |app| {
             let answer = app.engine.popular(&ask);
             (ask, answer)
         })
@@ -53,5 +53,7 @@ pub(super) async fn popular(
         seeds: Vec::new(),
         filters: ask.filters,
     };
-    Ok(Json(state.answer(&meta, &asked, &Assignment::default(), answer?)))
+    // The genre is the only restriction.
+    let answer = answer.map_err(|refused| refused.renamed(|_| "genre"))?;
+    Ok(Json(state.answer(&meta, &asked, &Assignment::default(), answer)))
 }

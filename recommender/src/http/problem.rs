@@ -162,6 +162,16 @@ impl Problem {
         )
     }
 
+    /// A page of another site sent the request: 403.
+    pub(crate) fn cross_site() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "cross-site",
+            "another site's page may not do this",
+            "the browser says that the request does not come from this server's own pages",
+        )
+    }
+
     /// An event could not be published: 503. It may have arrived all the same.
     pub(super) fn not_published(detail: String) -> Self {
         let mut problem = Self::new(

@@ -1,14 +1,16 @@
 //! `POST /recommend` and `POST /recommend/batch`
 
+use std::time::Instant;
+
 use axum::extract::State;
 use axum::{Extension, Json};
 use marquee_schemas::{Endpoint, Filters, UserId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::extract::JsonBody;
+use super::extract::{JsonBody, object, objects};
 use super::list::{Asked, ContextBody, ListAnswer, check_text};
-use super::{App, AppState, Owed, Problem, RequestMeta};
+use super::{App, AppState, Owed, Problem, RequestMeta, Work};
 use crate::engine::{Explain, Explore, RecommendAsk, Refused, Shape};
 use crate::shadow::Task;
 use crate::traffic::Unit;
@@ -27,8 +29,10 @@ pub struct RecommendBody {
     #[schemars(range(min = 1))]
     pub k: Option<u32>,
     /// Restrictions.
+    #[serde(deserialize_with = "object")]
     pub filters: Filters,
     /// Where and when.
+    #[serde(deserialize_with = "object")]
     pub context: ContextBody,
     /// Whether movies the user has seen may be listed.
     pub include_seen: bool,
@@ -54,6 +58,7 @@ pub struct RecommendBody {
 #[serde(deny_unknown_fields)]
 pub struct BatchBody {
     /// The lists, answered in this order.
+    #[serde(deserialize_with = "objects")]
     #[schemars(length(min = 1))]
     pub requests: Vec<RecommendBody>,
 }
@@ -188,8 +193,11 @@ pub(super) async fn recommend(
 ) -> Result<Json<ListAnswer>, Problem> {
     let prepared = body.prepare(&state, &meta)?;
     // Taking scores apart costs many scoring passes.
-    let long = prepared.ask.explain != Explain::No;
-    let list = state.compute(long, move |app| app.serve(prepared)).await?;
+    let work = match prepared.ask.explain {
+        Explain::No => Work::Short,
+        Explain::Words | Explain::Numbers => Work::Long,
+    };
+    let list = state.compute(work, move |app| app.serve(prepared)).await?;
     list.map(Json).map_err(|refused| state.refusal(refused))
 }
 
@@ -207,12 +215,14 @@ pub(super) async fn batch(
         ));
     }
     let results = state
-        .compute(true, move |app| {
+        .compute(Work::Batch, move |app| {
             requests
                 .into_iter()
                 .map(|request| {
+                    // Its time is its own: the lists before it do not make it late.
                     let meta = RequestMeta {
                         id: app.ids.next(meta.received_ms),
+                        started: Instant::now(),
                         ..meta
                     };
                     let prepared = request.prepare(app, &meta)?;

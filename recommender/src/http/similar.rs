@@ -6,9 +6,9 @@ use marquee_schemas::{Endpoint, Filters, MovieId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::extract::JsonBody;
+use super::extract::{JsonBody, object};
 use super::list::{Asked, ListAnswer};
-use super::{AppState, Problem, RequestMeta};
+use super::{AppState, Problem, RequestMeta, Work};
 use crate::engine::SimilarAsk;
 use crate::traffic::Assignment;
 
@@ -24,6 +24,7 @@ pub struct SimilarBody {
     /// Entries wanted.
     pub k: Option<u32>,
     /// Restrictions.
+    #[serde(deserialize_with = "object")]
     pub filters: Filters,
 }
 
@@ -35,6 +36,7 @@ pub(super) async fn similar(
     let k = state.check_k(body.k)?;
     state.check_filters(&body.filters)?;
     state.check_seeds("movie_ids", &body.movie_ids)?;
+    let one = body.movie_id.is_some();
     let movies = match (body.movie_id, body.movie_ids) {
         (Some(movie), movies) if movies.is_empty() => vec![movie],
         (None, movies) if !movies.is_empty() => movies,
@@ -51,7 +53,7 @@ pub(super) async fn similar(
         filters: body.filters,
     };
     let (ask, answer) = state
-        .compute(false, move |app| {
+        .compute(Work::Short, move |app| {
             let answer = app.engine.similar(&ask);
             (ask, answer)
         })
@@ -64,6 +66,11 @@ pub(super) async fn similar(
         seeds: ask.movies,
         filters: ask.filters,
     };
-    let answer = answer.map_err(|refused| state.refusal(refused))?;
+    let answer = answer.map_err(|refused| {
+        state.refusal(refused.renamed(|field| match field {
+            "movie_ids" if one => "movie_id",
+            field => field,
+        }))
+    })?;
     Ok(Json(state.answer(&meta, &asked, &Assignment::default(), answer)))
 }

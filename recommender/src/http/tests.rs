@@ -318,7 +318,24 @@ async fn every_mistake_has_its_problem_document() {
         &post_(&router, "/similar", &json!({"movie_id": 1})).await,
         404,
         "unknown-movie",
+        Some("movie_id"),
+    );
+    assert_problem(
+        &post_(&router, "/similar", &json!({"movie_ids": [103, 1]})).await,
+        404,
+        "unknown-movie",
         Some("movie_ids"),
+    );
+    assert_problem(
+        &post_(
+            &router,
+            "/similar",
+            &json!({"movie_id": 103, "filters": {"genres_any": ["Kaiju"]}}),
+        )
+        .await,
+        422,
+        "invalid-filter",
+        Some("filters.genres_any"),
     );
     assert_problem(
         &post_(&router, "/similar", &json!({})).await,
@@ -344,7 +361,7 @@ async fn every_mistake_has_its_problem_document() {
         &get_(&router, "/popular?genre=Kaiju").await,
         422,
         "invalid-filter",
-        Some("filters.genres_any"),
+        Some("genre"),
     );
     assert_problem(&get_(&router, "/popular?k=ten").await, 422, invalid, Some("k"));
     assert_problem(
@@ -415,6 +432,30 @@ async fn bodies_are_refused_by_syntax_type_and_size() {
     );
     let large = vec![b' '; 256 * 1024 + 1];
     assert_problem(&post(json, large).await, 413, "too-large", None);
+}
+
+#[tokio::test]
+async fn where_an_object_is_described_a_list_of_its_values_is_refused() {
+    let world = World::new();
+    let router = world.router();
+    for (path, body, field) in [
+        ("/recommend", json!({"context": ["home", "s1"]}), "context"),
+        ("/recommend", json!({"filters": []}), "filters"),
+        (
+            "/similar",
+            json!({"movie_id": 103, "filters": [["Drama"]]}),
+            "filters",
+        ),
+        ("/recommend/batch", json!({"requests": [[1, 5]]}), "requests[0]"),
+        (
+            "/recommend/batch",
+            json!({"requests": [{}, {"filters": []}]}),
+            "requests[1].filters",
+        ),
+    ] {
+        let reply = post_(&router, path, &body).await;
+        assert_problem(&reply, 422, "invalid-request", Some(field));
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::extract::id_of;
 use super::{App, AppState, Problem};
-use crate::view::Entry;
+use crate::view::{Entry, Part};
 
 /// Newest acts told of a user.
 const RECENT: usize = 20;
@@ -23,7 +23,7 @@ const RECENT: usize = 20;
 pub struct UserAnswer {
     /// The user.
     pub user_id: UserId,
-    /// Interactions applied.
+    /// Interactions that lists rest on.
     pub feature_version: u64,
     /// Acts in the history, by kind.
     pub history: BTreeMap<&'static str, u64>,
@@ -73,7 +73,7 @@ impl AppState {
     pub(crate) fn user(&self, id: UserId) -> Option<UserAnswer> {
         let view = self.engine.view().read();
         let (index, row) = view.users.find(id)?;
-        let mut entries: Vec<&Entry> = row.parts.iter().flat_map(|part| &part.entries).collect();
+        let mut entries: Vec<&Entry> = row.parts.iter().flat_map(Part::acts).collect();
         entries.sort_by_key(|entry| entry.time_ms);
         let mut history = BTreeMap::new();
         for entry in &entries {

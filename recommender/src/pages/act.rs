@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use axum::Extension;
-use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -13,7 +12,8 @@ use marquee_schemas::{Interaction, Kind, MovieId, Record as _, SchemaVersion, Us
 use serde::Deserialize;
 
 use super::layout::PageProblem;
-use crate::http::{App, AppState, Problem, Query, RequestMeta, id_of};
+use super::origin::OwnPage;
+use crate::http::{App, AppState, Body, Problem, Query, RequestMeta, id_of};
 
 /// How long an answer waits for the view to rest on the act; then it comes without.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,6 +35,7 @@ pub(super) struct Act {
 }
 
 pub(super) async fn act(
+    _: OwnPage,
     State(state): State<AppState>,
     Extension(meta): Extension<RequestMeta>,
     Query(act): Query<Act>,
@@ -87,11 +88,14 @@ pub(super) async fn act(
 
 /// Genres chosen while signing up, from a form.
 pub(super) async fn preferences(
+    own: Result<OwnPage, Problem>,
     State(state): State<AppState>,
     Extension(meta): Extension<RequestMeta>,
     path: Result<Path<String>, PathRejection>,
-    body: Bytes,
+    body: Result<Body, Problem>,
 ) -> Result<Response, PageProblem> {
+    own?;
+    let Body(body) = body?;
     let user = UserId(id_of(path, "user")?);
     let genres: Vec<String> = form_urlencoded::parse(&body)
         .filter(|(name, _)| name == "genre")

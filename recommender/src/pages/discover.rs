@@ -10,7 +10,7 @@ use super::cards::{movie_link, nothing};
 use super::layout::{PageProblem, fragment, page};
 use super::list::framed;
 use super::query::PageQuery;
-use crate::http::{AppState, Problem, Query, RequestMeta};
+use crate::http::{AppState, Problem, Query, RequestMeta, Work};
 
 /// Movies found that are shown.
 const FOUND: usize = 8;
@@ -71,7 +71,7 @@ async fn results(state: &AppState, query: &PageQuery) -> Result<Markup, Problem>
     let text: String = text.chars().take(LONGEST).collect();
     let asked = text.clone();
     let found = state
-        .compute(true, move |app| app.engine.search(&asked, FOUND))
+        .compute(Work::Long, move |app| app.engine.search(&asked, FOUND))
         .await?;
     let with = |id: MovieId| {
         let mut seeds = query.seeds().to_vec();

@@ -10,7 +10,7 @@ use super::cards::{card, nothing};
 use super::layout::fragment;
 use super::query::{PageQuery, Which};
 use crate::engine::{Explain, Explore, PopularAsk, RecommendAsk, Refused, Shape, SimilarAsk};
-use crate::http::{AppState, Asked, ListAnswer, Owed, Prepared, Problem, Query, RequestMeta};
+use crate::http::{AppState, Asked, ListAnswer, Owed, Prepared, Problem, Query, RequestMeta, Work};
 use crate::traffic::{Assignment, Unit};
 
 /// Entries of a list on a page.
@@ -96,7 +96,7 @@ async fn answer(state: &AppState, meta: &RequestMeta, query: &PageQuery) -> Resu
     let (query, meta) = (query.clone(), *meta);
     let k = LEN as usize;
     let list = state
-        .compute(true, move |app| -> Result<_, Refused> {
+        .compute(Work::Long, move |app| -> Result<_, Refused> {
             let answer = match query.list {
                 Which::Recommend => {
                     let unit = Unit {
@@ -140,5 +140,14 @@ async fn answer(state: &AppState, meta: &RequestMeta, query: &PageQuery) -> Resu
             Ok(app.answer(&meta, &asked, &Assignment::default(), answer?))
         })
         .await?;
+    // As the address names them.
+    let list = list.map_err(|refused| {
+        refused.renamed(|field| match field {
+            "filters.genres_any" => "genre",
+            "movie_ids" => "movie",
+            "context.seeds" => "seeds",
+            field => field,
+        })
+    });
     Ok(list?)
 }

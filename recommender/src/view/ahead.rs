@@ -4,7 +4,9 @@
 //! commit, in a chunk of `features`. The first makes lists fresh without waiting for the second; the second is the
 //! truth. Until it comes, the event stands *ahead* of the user's history. A chunk that brings the same entry confirms
 //! it. What the processor has passed without bringing it (say, a repetition from before the last [`KEPT_IDS`] events)
-//! is taken back from the history; what it added to the live state stays there until the next fold.
+//! is taken back from the history; what it added to the live state stays there until the next fold. Events that are no
+//! part of a history (preferences, the watchlist, impressions) stand ahead too, as places in the order of the user's
+//! events, but show with their publication only.
 //!
 //! Erasures come twice as well. The first time takes away everything older at once, also events that reach the view
 //! later than the changelog's tombstone; what the changelog still says of that time is of a smaller epoch.

@@ -8,14 +8,14 @@ use marquee_models::Error as ModelsError;
 use marquee_models::live::LiveParams;
 use marquee_runtime::bus::{Handler, RawRecord, Start, SubscriberConfig, Subscription};
 use marquee_runtime::{Bus, BusError, Clock};
-use marquee_schemas::{FeatureKey, Severity, Topic};
+use marquee_schemas::{FeatureKey, ModelVersion, Severity, Topic};
 use tokio_util::sync::CancellationToken;
 
 use super::snapshot::{Reach, Snapshot, Unfit};
 use super::{Change, RecordError, Snapshots, View, ViewState};
 use crate::Error;
 use crate::alerts::Alerts;
-use crate::champion::Champion;
+use crate::champion::{self, Champion, RefusedModel};
 
 /// Pause before a broker that was away is asked again.
 const RETRY: Duration = Duration::from_millis(300);
@@ -310,8 +310,14 @@ fn install(follow: &Follow, state: ViewState, how: &str, records: u64, started: 
         duration_ms = started.elapsed().as_millis() as u64,
         "view {how}"
     );
-    follow.view.replace(state);
-    follow.champion.rebind(&follow.view);
+    let let_go = follow.champion.show(&follow.view, state);
+    refuse_models(follow, let_go);
+}
+
+fn refuse_models(follow: &Follow, let_go: Vec<(ModelVersion, RefusedModel)>) {
+    for (version, reason) in let_go {
+        champion::refuse(&follow.alerts, &follow.champion, &version, &reason);
+    }
 }
 
 fn refuse(follow: &Follow, record: &RawRecord, error: &RecordError) {
@@ -386,7 +392,7 @@ impl Handler for Records {
             refuse(follow, record, &error);
         });
         if applied.movies_changed {
-            follow.champion.rebind(&follow.view);
+            refuse_models(follow, follow.champion.rebind(&follow.view));
         }
         let mut come = self.come();
         let mut newest_ms = None;

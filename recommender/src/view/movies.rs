@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use marquee_models::served::{Catalogue, CatalogueItem};
 use marquee_schemas::{Movie, MovieId};
@@ -18,6 +19,33 @@ pub struct MovieRow {
     pub genres: Vec<u32>,
 }
 
+/// Which catalogue, and after how many changes. No two states of catalogues of this process have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Generation {
+    lineage: Lineage,
+    changes: u64,
+}
+
+impl Generation {
+    /// Whether an index that both know is the same movie's: a catalogue only appends, and one that is loaded anew may
+    /// give other indices.
+    #[must_use]
+    pub fn shares_indices(self, other: Self) -> bool {
+        self.lineage == other.lineage
+    }
+}
+
+/// Number of a catalogue; each default is another one, a copy is the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Lineage(u64);
+
+impl Default for Lineage {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// All movies ever met. Indices are dense, append-only, and those of the live state.
 #[derive(Debug, Default)]
 pub struct Movies {
@@ -28,7 +56,7 @@ pub struct Movies {
     genres: HashMap<String, u32>,
     genre_names: Vec<String>,
     present: usize,
-    generation: u64,
+    generation: Generation,
 }
 
 impl Movies {
@@ -50,9 +78,9 @@ impl Movies {
         self.present
     }
 
-    /// Grows with every change that a model's binding must learn of.
+    /// Another one after every change that a model's binding must learn of.
     #[must_use]
-    pub fn generation(&self) -> u64 {
+    pub fn generation(&self) -> Generation {
         self.generation
     }
 
@@ -135,7 +163,7 @@ impl Movies {
         });
         self.listed.push(false);
         self.index.insert(id, index);
-        self.generation += 1;
+        self.generation.changes += 1;
         index
     }
 
@@ -147,7 +175,7 @@ impl Movies {
         row.genres = genres;
         row.movie = Some(Arc::new(movie));
         self.listed[index as usize] = true;
-        self.generation += 1;
+        self.generation.changes += 1;
     }
 
     pub(super) fn remove(&mut self, id: MovieId) -> bool {
@@ -159,7 +187,7 @@ impl Movies {
         let was = row.movie.take().is_some();
         row.genres.clear();
         self.present -= usize::from(was);
-        self.generation += 1;
+        self.generation.changes += 1;
         was
     }
 

@@ -506,3 +506,58 @@ fn a_fold_keeps_what_stands_ahead_and_an_erasure_does_not() {
     apply(&view, &[tombstone(Topic::Features, 0, 4, "u/1")]);
     assert!(view.read().users.find(UserId(1)).is_none());
 }
+
+fn preference(offset: i64, id: &str, user: u64) -> RawRecord {
+    record(
+        0,
+        offset,
+        &Interaction {
+            schema_version: SchemaVersion,
+            event_id: id.into(),
+            user_id: UserId(user),
+            movie_id: None,
+            kind: Kind::Preference,
+            rating: None,
+            genres: vec!["Drama".into()],
+            timestamp: 1,
+            session_id: None,
+            request_id: None,
+            source: None,
+        },
+    )
+}
+
+#[test]
+fn an_event_that_shows_only_once_it_is_published_does_not_count_before() {
+    let view = with_movies(9);
+    apply(&view, &[preference(9, "o", 2)]);
+    assert_eq!(standing(&view, 2), (0, 0, 1));
+    apply(&view, &[event(10, "a", 1, 3, 1), preference(11, "p", 1)]);
+    assert_eq!(standing(&view, 1), (1, 1, 2));
+    // A version names a place in the order of events: the history rests on the third.
+    apply(&view, &[event(12, "b", 1, 4, 2)]);
+    assert_eq!(standing(&view, 1), (3, 2, 3));
+    let mut features = user_features(1, 2, &["Drama"]);
+    features.history_len = 1;
+    features.source_offset = 11;
+    apply(
+        &view,
+        &[
+            record(0, 0, &FeatureRecord::User(features)),
+            chunk_record(0, 0, chunks(1, &[rated(3, 4.0, 1)]).remove(0)),
+        ],
+    );
+    assert_eq!(standing(&view, 1), (3, 2, 1));
+}
+
+#[test]
+fn a_catalogue_that_was_loaded_anew_is_another_one_even_if_it_is_the_same() {
+    let log = || (0..3).map(|id| record(0, i64::from(id), &movie(id)));
+    let (view, again) = (view(), load(log()).movies.generation());
+    view.replace(load(log()));
+    let before = view.read().movies.generation();
+    assert!(before != again && !before.shares_indices(again));
+    apply(&view, &[record(0, 3, &movie(3))]);
+    let after = view.read().movies.generation();
+    assert!(before != after && before.shares_indices(after));
+}

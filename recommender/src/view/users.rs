@@ -131,19 +131,29 @@ impl Part {
         refused
     }
 
-    /// Interactions of this partition that lists rest on.
+    /// What is in the history, those ahead last.
+    pub fn acts(&self) -> impl Iterator<Item = &Entry> {
+        let ahead = self.ahead.iter().filter_map(|ahead| ahead.entry.as_ref());
+        self.entries.iter().chain(ahead)
+    }
+
+    /// Interactions of this partition that lists rest on. Of those that the feature store has not published yet, the ones
+    /// up to the last that is in the history: what comes after it shows with its publication only. What comes before it
+    /// counts, because a version names a place in the order of the user's events.
     fn version(&self) -> u64 {
-        let unpublished = self
+        let published = self
             .ahead
+            .partition_point(|ahead| ahead.offset <= self.source_offset);
+        let shown = self.ahead[published..]
             .iter()
-            .filter(|ahead| ahead.offset > self.source_offset)
-            .count();
-        self.seq + unpublished as u64
+            .rposition(|ahead| ahead.entry.is_some());
+        self.seq + shown.map_or(0, |place| place as u64 + 1)
     }
 }
 
 impl UserRow {
-    /// The user's feature version: interactions that lists rest on, over all partitions.
+    /// The user's feature version: interactions that lists rest on, over all partitions. An event that has yet to be
+    /// published and adds nothing to the history, a preference for example, does not raise it before.
     #[must_use]
     pub fn feature_version(&self) -> u64 {
         self.parts.iter().map(Part::version).sum()
@@ -406,8 +416,7 @@ impl Users {
         let mut all = Vec::new();
         for (user, row) in self.rows.iter().enumerate() {
             for part in &row.parts {
-                let ahead = part.ahead.iter().filter_map(|ahead| ahead.entry.as_ref());
-                for (position, entry) in part.entries.iter().chain(ahead).enumerate() {
+                for (position, entry) in part.acts().enumerate() {
                     all.push((
                         (entry.time_ms, part.partition, row.id, position),
                         user as u32,

@@ -178,7 +178,7 @@ async fn movies_that_are_asked_for_in_vain_are_noted() {
         assert_eq!(get_(&router, "/movies/77").await.status, 404);
     }
     let similar = post_(&router, "/similar", &json!({"movie_id": 55})).await;
-    assert_problem(&similar, 404, "unknown-movie", Some("movie_ids"));
+    assert_problem(&similar, 404, "unknown-movie", Some("movie_id"));
     let seeded = json!({"context": {"seeds": [55]}});
     assert_eq!(post_(&router, "/recommend", &seeded).await.status, 404);
     let batch = json!({"requests": [{"context": {"seeds": [55]}}]});

@@ -1,6 +1,8 @@
 use marquee_schemas::{Endpoint, RequestLog};
 
 use super::*;
+use crate::engine::{RecommendAsk, Shape};
+use crate::shadow::Task;
 use crate::testing::{loaded, version, without_exploration};
 use crate::traffic::{ArmConfig, ExperimentConfig};
 
@@ -81,4 +83,47 @@ async fn a_challenger_in_the_shadow_makes_lists_nobody_sees() {
         && log.model_version == Some(version(2))
         && log.request_id.ends_with("/shadow")
         && log.items.len() == 2));
+}
+
+#[tokio::test]
+async fn a_shadow_list_that_panics_is_counted_and_spoils_no_other() {
+    let world = World::with_model(Config {
+        shadow_share: 1.0,
+        ..without_exploration()
+    });
+    world
+        .champion
+        .challenge(version(2), loaded(), 0.0, &world.view)
+        .unwrap();
+    let challenger = world.champion.challenger().unwrap();
+    world.state.shadow.offer(Task {
+        serving: Arc::clone(&challenger.serving),
+        meta: RequestMeta {
+            id: world.state.ids.next(1),
+            received_ms: 1,
+            started: std::time::Instant::now(),
+        },
+        // Five candidates for each entry are more than can be counted.
+        ask: RecommendAsk {
+            k: usize::MAX,
+            shape: Shape {
+                diversity: 0.5,
+                ..Shape::default()
+            },
+            ..RecommendAsk::default()
+        },
+        asked: Asked {
+            endpoint: Endpoint::Recommend,
+            user_id: None,
+            surface: None,
+            k: 0,
+            seeds: Vec::new(),
+            filters: marquee_schemas::Filters::default(),
+        },
+    });
+    post_(&world.router(), "/recommend", &json!({"user_id": 1})).await;
+    world.shadow_tasks.work_off(&world.state);
+    let shadow = &world.state.shadow;
+    assert_eq!((shadow.failed(), shadow.scored()), (1, 1));
+    assert_eq!(world.state.alerts.counts()["shadow_list_failed"], 1);
 }

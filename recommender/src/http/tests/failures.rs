@@ -51,7 +51,7 @@ fn assert_failure(logs: &[RequestLog], status: u16) {
 
 #[tokio::test]
 async fn a_panic_while_a_list_is_made_is_logged_as_its_models_failure() {
-    for long in [false, true] {
+    for length in [Work::Short, Work::Long] {
         let mut world = World::new();
         let state = world.state.clone();
         let handler = move |Extension(meta): Extension<RequestMeta>| async move {
@@ -62,7 +62,7 @@ async fn a_panic_while_a_list_is_made_is_logged_as_its_models_failure() {
                     panic!("planted")
                 }
             };
-            state.compute(long, work).await
+            state.compute(length, work).await
         };
         let router = router_with(world.state.clone(), Router::new().route("/events", get(handler)));
         let reply = get_(&router, "/events").await;

@@ -107,6 +107,14 @@ async fn a_page_that_cannot_be_is_a_page_and_a_fragment_that_cannot_be_a_problem
         "invalid-request",
         Some("user"),
     );
+    for (query, code, status, field) in [
+        ("genre=Kaiju", "invalid-filter", 422, "genre"),
+        ("seeds=1", "unknown-movie", 404, "seeds"),
+        ("list=similar&movie=1", "unknown-movie", 404, "movie"),
+    ] {
+        let reply = get_(&router, &format!("/ui/list?{query}")).await;
+        assert_problem(&reply, status, code, Some(field));
+    }
     let act = |query: &str| send_owned(&router, Method::POST, format!("/ui/act?{query}"));
     assert_problem(
         &act("user=1&movie=1&kind=like").await,
@@ -203,4 +211,53 @@ async fn genres_chosen_while_signing_up_become_a_preference_event() {
         (303, "/ui/users/4711")
     );
     assert!(world.events.records.lock().unwrap().is_empty());
+    let large = vec![b'x'; 256 * 1024 + 1];
+    let reply = send(&router, Method::POST, "/ui/users/4711/preferences", None, large).await;
+    assert_eq!(
+        (
+            reply.status.as_u16(),
+            reply.headers["content-type"].to_str().unwrap()
+        ),
+        (413, "text/html; charset=utf-8")
+    );
+}
+
+#[tokio::test]
+async fn what_another_sites_page_sends_is_not_published() {
+    let world = World::new();
+    let router = world.router();
+    let post = |path: &str, (name, value): (&str, &str)| {
+        let request = Request::post(path)
+            .header("host", "127.0.0.1:8080")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header(name, value);
+        let request = request.body(Body::from("genre=Drama")).unwrap();
+        let router = router.clone();
+        async move { receive(&router, request).await }
+    };
+    for told in [
+        ("sec-fetch-site", "cross-site"),
+        ("origin", "https://evil.example"),
+    ] {
+        let reply = post("/ui/act?user=1&movie=103&kind=like", told).await;
+        assert_problem(&reply, 403, "cross-site", None);
+        let reply = post("/ui/users/1/preferences", told).await;
+        assert_eq!(
+            (
+                reply.status.as_u16(),
+                reply.headers["content-type"].to_str().unwrap()
+            ),
+            (403, "text/html; charset=utf-8")
+        );
+    }
+    assert!(world.events.records.lock().unwrap().is_empty());
+    // From here on it is only the broker that is missing.
+    world.events.away.store(true, std::sync::atomic::Ordering::SeqCst);
+    for told in [
+        ("sec-fetch-site", "same-origin"),
+        ("origin", "http://127.0.0.1:8080"),
+    ] {
+        let reply = post("/ui/users/1/preferences", told).await;
+        assert_eq!(reply.status, 503, "{told:?}");
+    }
 }

@@ -1,8 +1,9 @@
 use std::sync::atomic::Ordering;
 
-use marquee_schemas::{MovieId, Topic};
+use marquee_schemas::{Interaction, Kind, MovieId, SchemaVersion, Topic, UserId};
 
 use super::*;
+use crate::testing::record;
 
 #[tokio::test]
 async fn a_user_is_described_by_what_lists_rest_on() {
@@ -18,6 +19,36 @@ async fn a_user_is_described_by_what_lists_rest_on() {
     for bad in ["/users/me", "/users/-1", "/users/9007199254740992"] {
         assert_problem(&get_(&router, bad).await, 422, "invalid-parameter", Some("id"));
     }
+}
+
+#[tokio::test]
+async fn an_event_that_the_feature_store_has_not_published_yet_is_told_like_the_others() {
+    let world = World::new();
+    let event = Interaction {
+        schema_version: SchemaVersion,
+        event_id: "ahead".into(),
+        user_id: UserId(1),
+        movie_id: Some(MovieId(109)),
+        kind: Kind::Rating,
+        rating: Some(1.5),
+        genres: Vec::new(),
+        timestamp: 20_000_000,
+        session_id: None,
+        request_id: None,
+        source: None,
+    };
+    world
+        .view
+        .apply(&[record(0, 9, &event)], 20_000_000, |record, error| {
+            panic!("{record:?}: {error}")
+        });
+    let user = get_(&world.router(), "/users/1").await.json();
+    assert_eq!((&user["feature_version"], &user["seen"]), (&json!(9), &json!(9)));
+    assert_eq!(user["history"], json!({"rating": 9}));
+    assert_eq!(user["recent"][0]["movie_id"], 109);
+    assert_eq!(user["last_event_ms"], 20_000_000);
+    let mean = user["mean_rating"].as_f64().unwrap();
+    assert!((mean - (8.0 * 4.5 + 1.5) / 9.0).abs() < 1e-6, "{mean}");
 }
 
 #[tokio::test]

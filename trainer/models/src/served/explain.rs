@@ -67,7 +67,8 @@ impl ServedModel {
                 context: Context::of_history(&alone),
                 ..*query
             };
-            features::compute_pairwise_of(items, &self.generators, &alone, scratch);
+            let reads = |column: usize| factors[column] != 0.0;
+            features::compute_pairwise_of(items, &self.generators, &alone, reads, scratch);
             for parts in &mut parts {
                 parts.ask(entry.item, &factors, scratch);
             }

@@ -143,11 +143,13 @@ pub(crate) fn compute_pairwise_pool(generators: &Generators, query: &Query<'_>, 
     scratch.pool = pool;
 }
 
-/// The [`PAIRWISE`] columns of some items, by their place among them and without moments.
+/// The [`PAIRWISE`] columns of some items, by their place among them and without moments. People alike, whose search is
+/// most of the work, are asked only where `reads` asks for one of their columns; else these are zero.
 pub(crate) fn compute_pairwise_of(
     items: &[u32],
     generators: &Generators,
     query: &Query<'_>,
+    reads: impl Fn(usize) -> bool,
     scratch: &mut ScoreScratch,
 ) {
     let mut pool = std::mem::take(&mut scratch.pool);
@@ -155,7 +157,9 @@ pub(crate) fn compute_pairwise_of(
     for &item in items {
         pool.add(item);
     }
-    scratch.alike.search(query);
+    if alike::COLUMNS.into_iter().any(|column| reads(column as usize)) {
+        scratch.alike.search(query);
+    }
     scratch.reset_to(&pool, query.binding.len());
     fill_pairwise(generators, query, &pool, scratch);
     scratch.pool = pool;

@@ -86,6 +86,24 @@ fn the_usual_next_item_comes_first_and_is_explained_by_the_last_one() {
 }
 
 #[test]
+fn people_alike_explain_a_list_where_they_weigh() {
+    let (mut model, mut live, binding) = fitted();
+    live.observe(&event(60, 0, 40_000_000));
+    let context = Context::of_user(&live, 60);
+    let alike = features::NAMES[features::Column::AlikeEver as usize];
+    let mut scratch = ScoreScratch::new();
+    for (weight, explains) in [(1.0, true), (0.0, false)] {
+        model.params.blend.weights = [(alike.to_owned(), weight)].into();
+        let why = &model.explain(&query(&binding, &live, context, 40_002_000), &[2], &mut scratch)[0];
+        assert_eq!(
+            why.because.is_some_and(|reason| reason.item == 0),
+            explains,
+            "{why:?}"
+        );
+    }
+}
+
+#[test]
 fn without_a_history_the_list_is_popularity_and_says_so() {
     let (model, live, binding) = fitted();
     let mut scratch = ScoreScratch::new();

@@ -13,6 +13,13 @@ use crate::served::context::{Query, ScoreScratch};
 use crate::served::places::Places;
 use crate::transitions::Distance;
 
+/// What people alike say.
+pub(super) const COLUMNS: [Column; 4] = [
+    Column::AlikeNext,
+    Column::AlikeNear,
+    Column::AlikeFresh,
+    Column::AlikeEver,
+];
 /// Newest entries of the history that are matched.
 const MATCHED: usize = 20;
 /// Weight lost per moment into the past.
@@ -42,7 +49,7 @@ pub(crate) struct Neighbours {
     likeness: Vec<f32>,
     /// By user, the time of the visit to the newest common item; stale for who has nothing in common.
     met_ms: Vec<i64>,
-    /// Users who have something in common.
+    /// Users who have something in common; nobody between searches.
     found: Vec<u32>,
     /// For each of those who speak, the number of steps until they met the newest common item.
     until_met: Vec<u32>,
@@ -119,11 +126,14 @@ impl Neighbours {
         let Some(last) = query.context.history.last() else {
             return;
         };
-        // One place more: what is not new is written behind the end.
-        self.found.resize(users + 1, 0);
+        let matched = || query.context.history.iter().rev().take(MATCHED);
+        // Whoever is found made one of these visits, so there are no more of them; filling places for all users would cost
+        // a large community megabytes a list. One place more: what is not new is written behind the end.
+        let visits: usize = matched().map(|entry| live.visits(entry.item).len()).sum();
+        self.found.resize(visits.min(users) + 1, 0);
         let mut count = 0;
         let mut distance = Distance::from(last.time_ms);
-        for entry in query.context.history.iter().rev().take(MATCHED) {
+        for entry in matched() {
             let visits = live.visits(entry.item);
             let rarity = (1.0 + users as f32 / (1.0 + visits.len() as f32)).ln();
             let weight = MATCH_DECAY.powi(distance.of(entry.time_ms)) * rarity;
@@ -201,7 +211,7 @@ pub(super) fn fill(query: &Query<'_>, places: impl Places, scratch: &mut ScoreSc
         }
     });
     search.clear();
-    scratch.end_fours(Column::AlikeNext as usize);
+    scratch.end_fours(COLUMNS[0] as usize);
 }
 
 #[cfg(test)]
@@ -264,6 +274,48 @@ mod tests {
         // What came before the common item is near, not next.
         assert_eq!(next[0], 0.0);
         assert!(columns[Column::AlikeNear as usize][0] > 0.0);
+    }
+
+    /// Those found before the most alike are chosen, ascending.
+    fn found(live: &LiveState, scratch: &mut ScoreScratch, user: u32) -> Vec<u32> {
+        let binding = Binding::new(&Catalogue::default(), &[], None);
+        let query = Query {
+            binding: &binding,
+            live,
+            context: Context::of_user(live, user),
+            now_ms: 100_000_000,
+        };
+        scratch.alike.find(&query);
+        let mut found = scratch.alike.found.clone();
+        scratch.alike.clear();
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn everybody_who_came_to_an_item_of_the_history_is_found_once_however_many_there_are() {
+        // Everybody came to 0 and 1, a few to 2, nobody else to 3.
+        let walks: Vec<(u32, &[u32])> = (0..300)
+            .map(|user| {
+                let walk: &[u32] = match user {
+                    0 => &[3],
+                    1 => &[2],
+                    2..10 => &[0, 1, 2],
+                    _ => &[1, 0],
+                };
+                (user, walk)
+            })
+            .collect();
+        let live = live(&walks);
+        // The same buffers for many and for few.
+        let mut scratch = ScoreScratch::new();
+        let others =
+            |all: std::ops::Range<u32>, own: u32| all.filter(|&user| user != own).collect::<Vec<_>>();
+        assert_eq!(found(&live, &mut scratch, 5), others(1..300, 5));
+        assert!(found(&live, &mut scratch, 0).is_empty());
+        assert_eq!(found(&live, &mut scratch, 1), others(1..10, 1));
+        assert_eq!(found(&live, &mut scratch, 20), others(2..300, 20));
+        assert!(found(&live, &mut scratch, 999).is_empty());
     }
 
     #[test]
