@@ -41,12 +41,13 @@ pub(super) fn store(dir: &Path, records: &[Vec<u8>], table: Table, per_flush: us
         },
         compaction: CompactionConfig::default(),
         retention: RetentionConfig::default(),
+        keep_replaced_ms: 0,
         clock: Arc::new(ManualClock::at(0)),
         dead_letters: Box::new(NoLetters),
         counts: Arc::default(),
     };
     let mut sink = Sink::new(Lake::open(dir, OsDisk::shared()).unwrap(), context);
-    let batch = (0..)
+    let batch: Vec<RawRecord> = (0..)
         .zip(records)
         .map(|(offset, value)| RawRecord {
             topic: table.topic(),
@@ -57,7 +58,11 @@ pub(super) fn store(dir: &Path, records: &[Vec<u8>], table: Table, per_flush: us
             value: Some(value.clone()),
         })
         .collect();
-    sink.handle(batch).unwrap();
+    for delivery in batch.chunks(per_flush) {
+        sink.handle(delivery.to_vec()).unwrap();
+        // Replaced files are kept for no time at all here.
+        sink.tick().unwrap();
+    }
     sink.flush_all().unwrap();
 }
 
