@@ -103,7 +103,7 @@ impl SqlError {
     }
 
     /// Judges an error that came up while running.
-    pub(super) fn of_run(error: &DataFusionError) -> Self {
+    pub(crate) fn of_run(error: &DataFusionError) -> Self {
         let root = error.find_root();
         let message = text_of(root);
         match root {
