@@ -124,6 +124,7 @@ impl Default for HttpConfig {
             limits: SqlOptions {
                 memory_limit_bytes: 512 * 1024 * 1024,
                 max_result_rows: 100_000,
+                max_result_bytes: 64 * 1024 * 1024,
                 ..SqlOptions::default()
             },
         }

@@ -3,7 +3,7 @@
 //! **Which interactions answer a list.** Those of kinds that make history, dislikes excepted, of the list's user, at
 //! most the attribution window after it (event time). Each answers one list: the one whose `request_id` it names;
 //! else the user's latest list that contains its movie (last touch); else the user's latest list, which thereby
-//! missed. A repeated `event_id`, and a repeated act on the same movie of the same list, count once. A list younger
+//! missed. A repeated `event_id` of a user, and a repeated act on the same movie of the same list, count once. A list younger
 //! than the window may still be answered: it is *censored*, that is counted and left out.
 //!
 //! **What is measured.** Among the lists that were answered at all: the share with an answered movie among the first k
@@ -14,6 +14,9 @@
 //! lists with a click are given only where clicks name the lists that they answer: whether they do is decided once, for
 //! all models together. A model that nobody clicks has a rate of zero then; were it left out instead, its good windows
 //! alone would speak for it.
+//!
+//! **How much is held at once** does not grow with the period or the traffic: lists are looked at an hour and a share of
+//! the users at a time, in smaller pieces where memory is short ([`chunk`]); the figures are the same.
 //!
 //! **Intervals** (95%) treat a user's lists as one cluster, see [`marquee_statistics::cluster`].
 
@@ -33,7 +36,7 @@ use datafusion::prelude::SessionContext;
 use marquee_statistics::Estimate;
 
 pub(crate) use attribution::By;
-pub(crate) use chunk::{Chunk, load_chunk, stretches};
+pub(crate) use chunk::{Chunk, Pieces, Span, load_chunk};
 pub(crate) use list::List;
 pub(crate) use load::{between, misshapen, text_at};
 pub(crate) use schedule::{Pace, Schedule, Window};
@@ -57,7 +60,13 @@ pub struct EvaluationOptions {
     pub as_of_ms: i64,
     /// Whether clicks are known to name lists, though perhaps none does in this period.
     pub clicks_reported: bool,
+    /// Memory for the lists and interactions that are looked at together, bytes; what takes more is looked at in several
+    /// pieces.
+    pub memory_limit_bytes: usize,
 }
+
+/// Memory for what is looked at together.
+const MEMORY_BYTES: usize = 512 * 1024 * 1024;
 
 impl Default for EvaluationOptions {
     fn default() -> Self {
@@ -66,6 +75,7 @@ impl Default for EvaluationOptions {
             attribution_window_ms: 30 * 60 * 1000,
             as_of_ms: i64::MAX,
             clicks_reported: false,
+            memory_limit_bytes: MEMORY_BYTES,
         }
     }
 }
@@ -222,7 +232,7 @@ impl Evaluation {
         for found in &chunk.attributions {
             outcomes[found.list].add(&chunk.answers[found.answer], found);
         }
-        for (at, list) in chunk.own_lists() {
+        for (at, list) in chunk.lists.iter().enumerate() {
             if &*list.endpoint != "recommend" {
                 continue;
             }
@@ -251,12 +261,18 @@ fn slices_of(list: &List) -> impl Iterator<Item = Slice> {
         .chain(arm.map(|(experiment, arm)| Slice::Arm { experiment, arm }))
 }
 
-/// First and last event time of each file with lists.
-pub(crate) fn spans(lake_dir: &Path) -> Result<Vec<(i64, i64)>, Error> {
+/// The event times of each file with lists.
+fn spans(lake_dir: &Path) -> Result<Vec<Span>, Error> {
     Ok(manifests(lake_dir, Table::RequestLogs)?
         .iter()
         .flat_map(|manifest| &manifest.files)
-        .filter_map(|file| Some((file.min_ms?, file.max_ms?)))
+        .filter_map(|file| {
+            Some(Span {
+                first_ms: file.min_ms?,
+                last_ms: file.max_ms?,
+                rows: file.rows,
+            })
+        })
         .collect())
 }
 
@@ -268,29 +284,65 @@ pub(crate) async fn with_session<T, F>(
 where
     F: Future<Output = Result<T, datafusion::common::DataFusionError>>,
 {
+    with_session_within(lake_dir, SqlOptions::default().memory_limit_bytes, work).await
+}
+
+/// The same within so much memory.
+async fn with_session_within<T, F>(
+    lake_dir: &Path,
+    memory_limit_bytes: usize,
+    work: impl Fn(SessionContext) -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, datafusion::common::DataFusionError>>,
+{
+    let options = SqlOptions {
+        memory_limit_bytes,
+        ..SqlOptions::default()
+    };
     let mut attempt = 1;
     loop {
-        let context = session(lake_dir, &SqlOptions::default()).await?;
+        let context = session(lake_dir, &options).await?;
         match work(context).await {
             Err(error) if attempt < ATTEMPTS && is_vanished_file(&error.to_string()) => attempt += 1,
-            outcome => return outcome.map_err(|error| Error::Sql(SqlError::Execution(error.to_string()))),
+            outcome => return outcome.map_err(|error| Error::Sql(SqlError::of_run(&error))),
         }
     }
 }
 
 /// Runs over the lists from `from_ms` (inclusive) to `to_ms` (exclusive) with what answered them, an hour or an
-/// attribution window at a time.
+/// attribution window at a time, and of that as much as the memory holds.
 pub(crate) async fn for_each_chunk(
     lake_dir: &Path,
     from_ms: i64,
     to_ms: i64,
     window_ms: i64,
+    with: impl FnMut(Chunk),
+) -> Result<(), Error> {
+    for_each_chunk_within(lake_dir, from_ms, to_ms, window_ms, MEMORY_BYTES, with).await
+}
+
+async fn for_each_chunk_within(
+    lake_dir: &Path,
+    from_ms: i64,
+    to_ms: i64,
+    window_ms: i64,
+    memory_limit_bytes: usize,
     mut with: impl FnMut(Chunk),
 ) -> Result<(), Error> {
-    for (from, to) in stretches(from_ms, to_ms, window_ms, &spans(lake_dir)?) {
-        let load = |context| async move { load_chunk(&context, from, to, window_ms).await };
-        let chunk = with_session(lake_dir, load).await?;
-        with(chunk);
+    let mut pieces = Pieces::of(from_ms, to_ms, window_ms, &spans(lake_dir)?);
+    while let Some(piece) = pieces.next() {
+        let load = |context| async move { load_chunk(&context, piece, window_ms).await };
+        match with_session_within(lake_dir, memory_limit_bytes, load).await {
+            Ok(chunk) => with(chunk),
+            Err(Error::Sql(SqlError::Memory(reason))) => {
+                if !pieces.divide(piece) {
+                    return Err(Error::Sql(SqlError::Memory(reason)));
+                }
+                tracing::debug!(?piece, "more than its memory holds, in smaller pieces");
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -316,7 +368,8 @@ pub async fn evaluate(
         clicks_known: options.clicks_reported,
     };
     let window = options.attribution_window_ms.max(0);
-    for_each_chunk(lake_dir, from_ms, to_ms, window, |chunk| {
+    let memory = options.memory_limit_bytes;
+    for_each_chunk_within(lake_dir, from_ms, to_ms, window, memory, |chunk| {
         evaluation.add(&chunk, &options)
     })
     .await?;

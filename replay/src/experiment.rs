@@ -164,6 +164,36 @@ impl Track {
     }
 }
 
+/// What counts of one list.
+#[derive(Debug)]
+struct Served {
+    time_ms: i64,
+    user: u64,
+    /// Where it belongs to the experiment.
+    arm: Option<Arc<str>>,
+    clicked: bool,
+    hit: bool,
+    answered: bool,
+}
+
+impl Served {
+    fn of(list: &List, outcome: &Outcome, options: &ExperimentOptions) -> Self {
+        let in_experiment = list.experiment.as_deref() == Some(options.experiment.as_str());
+        Self {
+            time_ms: list.time_ms,
+            user: cluster_of(list),
+            arm: list.arm.clone().filter(|_| in_experiment),
+            clicked: list.items.iter().any(|item| outcome.clicked(item.movie_id)),
+            hit: list
+                .items
+                .iter()
+                .take(options.k)
+                .any(|item| outcome.took(item.movie_id)),
+            answered: outcome.is_answered(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     clicks: Track,
@@ -175,20 +205,11 @@ struct State {
 }
 
 impl State {
-    fn add(&mut self, list: &List, outcome: &Outcome, options: &ExperimentOptions) {
-        let user = cluster_of(list);
-        let clicked = f64::from(u8::from(
-            list.items.iter().any(|item| outcome.clicked(item.movie_id)),
-        ));
-        let hit = list
-            .items
-            .iter()
-            .take(options.k)
-            .any(|item| outcome.took(item.movie_id));
-        let answered = f64::from(u8::from(outcome.is_answered()));
-        let hit = f64::from(u8::from(hit));
-        let in_experiment = list.experiment.as_deref() == Some(options.experiment.as_str());
-        let Some(arm) = list.arm.as_ref().filter(|_| in_experiment) else {
+    fn add(&mut self, served: &Served) {
+        let user = served.user;
+        let [clicked, hit, answered] =
+            [served.clicked, served.hit, served.answered].map(|it| f64::from(u8::from(it)));
+        let Some(arm) = &served.arm else {
             if self.arm_of.is_empty() {
                 self.clicks.count_before(user, clicked, 1.0);
                 self.hits.count_before(user, hit, answered);
@@ -232,6 +253,8 @@ pub async fn experiment(
     check_shares(&options.shares)?;
     let mut state = State::default();
     let mut sizes = Sizes::default();
+    // A stretch may come in pieces by user; what is before the experiment, and what a look sees, is decided by time.
+    let mut stretch: Vec<Served> = Vec::new();
     for_each_chunk(
         lake_dir,
         from_ms,
@@ -242,16 +265,20 @@ pub async fn experiment(
             for found in &chunk.attributions {
                 outcomes[found.list].add(&chunk.answers[found.answer], found);
             }
-            let mut last_ms = i64::MIN;
-            for (at, list) in chunk.own_lists() {
+            for (at, list) in chunk.lists.iter().enumerate() {
                 let is_settled =
                     list.time_ms.saturating_add(options.attribution_window_ms) <= options.as_of_ms;
                 if &*list.endpoint == "recommend" && is_settled {
-                    state.add(list, &outcomes[at], options);
-                    last_ms = last_ms.max(list.time_ms);
+                    stretch.push(Served::of(list, &outcomes[at], options));
                 }
             }
-            if state.arm_of.is_empty() || last_ms == i64::MIN {
+            if !chunk.ends_stretch() {
+                return;
+            }
+            let mut served = std::mem::take(&mut stretch);
+            served.sort_by_key(|served| served.time_ms);
+            served.iter().for_each(|served| state.add(served));
+            if state.arm_of.is_empty() || served.is_empty() {
                 return;
             }
             state.looks += 1;

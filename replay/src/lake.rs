@@ -11,7 +11,8 @@
 //! resume position true together. Killed before that rename, the shard resumes where it was and the files that no
 //! manifest names are swept away at the next start; killed after it, everything is there. Compaction is the same
 //! commit with other files and the same position; so are [letting go](retention) of old rows and [removing](erasures)
-//! what is left of users who were erased.
+//! what is left of users who were erased. Files that a commit replaced stay for a while after it, for queries that began
+//! before ([`replaced`]).
 //!
 //! **When a table's columns change.** Columns are only ever added, as optional ones: a file written before the change is
 //! read with nulls in them, and compaction rewrites it in the new form. A file with a required column missing or of
@@ -25,6 +26,7 @@ mod compaction;
 mod erasures;
 mod manifest;
 mod parquet;
+mod replaced;
 mod retention;
 mod shard;
 
@@ -36,6 +38,7 @@ use std::sync::Arc;
 pub(crate) use erasures::{Erasure, Erasures};
 pub(crate) use manifest::{FileEntry, Gap, Manifest};
 pub(crate) use parquet::{read_file, write_file};
+pub(crate) use replaced::Replaced;
 pub(crate) use shard::{NewFile, Shard};
 
 use crate::disk::Disk;
@@ -83,6 +86,10 @@ impl Lake {
             lake.sweep(table)?;
         }
         Ok(lake)
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
     fn table_dir(&self, table: Table) -> PathBuf {

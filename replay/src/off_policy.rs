@@ -219,7 +219,7 @@ async fn collect(
     let mut drawn = Vec::new();
     for_each_chunk(lake_dir, from_ms, to_ms, options.attribution_window_ms, |chunk| {
         let mut at_of: BTreeMap<usize, usize> = BTreeMap::new();
-        for (at, list) in chunk.own_lists() {
+        for (at, list) in chunk.lists.iter().enumerate() {
             if &*list.policy != DRAWN || &*list.endpoint != "recommend" {
                 continue;
             }

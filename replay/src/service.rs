@@ -30,6 +30,8 @@ use crate::table::Table;
 
 /// The lake writes minutes at once; it need not hear of each record by itself.
 const GATHER: Duration = Duration::from_millis(200);
+/// How much longer than the longest query a replaced file stays: the command line's queries begin with no word to us.
+const KEEP_BEYOND_MS: u64 = 30_000;
 /// How long to wait before connecting again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -168,6 +170,11 @@ impl Service {
         }
     }
 
+    fn keep_replaced_ms(&self) -> i64 {
+        let longest = self.config.http.limits.timeout_ms;
+        i64::try_from(longest.saturating_add(KEEP_BEYOND_MS)).unwrap_or(i64::MAX)
+    }
+
     async fn sink_once(&self, token: &CancellationToken) -> Result<(), Error> {
         let publisher = self.bus.publisher("marquee-replay")?;
         let clock = Arc::clone(&self.clock);
@@ -176,6 +183,7 @@ impl Service {
             flush: self.config.flush.clone(),
             compaction: self.config.compaction.clone(),
             retention: self.config.retention.clone(),
+            keep_replaced_ms: self.keep_replaced_ms(),
             clock: Arc::clone(&self.clock),
             dead_letters: Box::new(dead_letters),
             counts: Arc::clone(&self.counts),

@@ -27,7 +27,7 @@ use events::EventShard;
 
 use crate::config::{CompactionConfig, FlushConfig, RetentionConfig};
 use crate::error::Error;
-use crate::lake::{Gap, Lake, Shard};
+use crate::lake::{Gap, Lake, Replaced, Shard};
 use crate::rows::Poison;
 use crate::table::Table;
 
@@ -109,6 +109,8 @@ pub(crate) struct Context {
     pub(crate) flush: FlushConfig,
     pub(crate) compaction: CompactionConfig,
     pub(crate) retention: RetentionConfig,
+    /// How long a replaced file stays for queries that began before, ms.
+    pub(crate) keep_replaced_ms: i64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dead_letters: Box<dyn DeadLetters>,
     pub(crate) counts: Arc<SinkCounts>,
@@ -154,6 +156,7 @@ pub(crate) struct Sink {
     lake: Lake,
     context: Context,
     parts: BTreeMap<(Topic, i32), Part>,
+    replaced: Replaced,
 }
 
 impl Sink {
@@ -162,6 +165,7 @@ impl Sink {
             lake,
             context,
             parts: BTreeMap::new(),
+            replaced: Replaced::default(),
         }
     }
 
@@ -212,7 +216,7 @@ impl Sink {
         Ok(Some(gap))
     }
 
-    /// Commits whatever is buffered.
+    /// Commits whatever is buffered, and removes every replaced file: nothing is left to do it later.
     pub(crate) fn flush_all(&mut self) -> Result<(), Error> {
         for part in self.parts.values_mut() {
             match part {
@@ -220,7 +224,28 @@ impl Sink {
                 Part::Catalogue(part) => part.flush(&self.context)?,
             }
         }
+        self.collect_replaced();
+        self.replaced.remove_due(self.lake.disk(), i64::MAX);
         Ok(())
+    }
+
+    /// Removes the replaced files that nobody can be reading any more.
+    pub(crate) fn remove_replaced(&mut self) {
+        self.collect_replaced();
+        self.replaced
+            .remove_due(self.lake.disk(), self.context.clock.now_ms());
+    }
+
+    fn collect_replaced(&mut self) {
+        let now_ms = self.context.clock.now_ms();
+        let due_ms = now_ms.saturating_add(self.context.keep_replaced_ms);
+        for part in self.parts.values_mut() {
+            let files = match part {
+                Part::Events(part) => part.shard_mut().take_replaced(),
+                Part::Catalogue(part) => part.shard_mut().take_replaced(),
+            };
+            self.replaced.add(files, due_ms);
+        }
     }
 }
 
@@ -261,6 +286,7 @@ impl Handler for Sink {
                 Part::Catalogue(part) => part.flush_if_due(&self.context)?,
             }
         }
+        self.remove_replaced();
         Ok(())
     }
 }

@@ -65,6 +65,7 @@ impl LakeWriter {
             flush,
             compaction,
             retention: RetentionConfig::default(),
+            keep_replaced_ms: 0,
             clock,
             dead_letters: Box::new(refused.clone()),
             counts: Arc::clone(&counts),
@@ -81,7 +82,9 @@ impl LakeWriter {
     /// # Errors
     /// [`Error`]; the lake is then as after its last flush.
     pub fn write(&mut self, records: Vec<RawRecord>) -> Result<(), Error> {
-        self.sink.handle(records)
+        self.sink.handle(records)?;
+        self.sink.remove_replaced();
+        Ok(())
     }
 
     /// Rows that are durable.

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use marquee_replay::{
-    CompactionConfig, EvaluationOptions, ExperimentOptions, FlushConfig, LakeWriter, Measure, Slice, daily,
-    evaluate, experiment,
+    CompactionConfig, Error, EvaluationOptions, ExperimentOptions, FlushConfig, Format, LakeWriter, Measure,
+    Slice, SqlEngine, SqlError, SqlOptions, daily, evaluate, experiment,
 };
 use marquee_runtime::ManualClock;
 use marquee_runtime::bus::RawRecord;
@@ -264,6 +264,109 @@ async fn lists_are_evaluated_by_model_and_slice_and_the_young_ones_wait() {
         .1;
     assert!(ctr.interval.unwrap().0 > 0.0, "{ctr:?}");
     assert_eq!(evaluation.compare("v000001", "v000009"), None);
+}
+
+/// Half an hour of dense traffic: lists of some hundred users, one of whom asks for a tenth of them, every fifth of nobody;
+/// acts that name lists of their user, of nobody and of others, and acts that name none.
+fn rush(dir: &Path) {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let (mut lists, mut acts) = (Vec::new(), Vec::new());
+    let total = 9_000_u64;
+    for n in 0..total {
+        let user: u64 = if n.is_multiple_of(10) {
+            7
+        } else {
+            rng.random_range(0..400)
+        };
+        let at = MAY + i64::try_from(n).unwrap() * 30 * MINUTE / i64::try_from(total).unwrap();
+        let mut served = list(n, user, at, 1 + n % 2, None);
+        for item in &mut served.items {
+            item.movie_id = MovieId(rng.random_range(1..40));
+        }
+        if n.is_multiple_of(5) && !n.is_multiple_of(10) {
+            served.user_id = None;
+        }
+        let named = format!("r{}", n.saturating_sub(rng.random_range(0..300)));
+        let request = rng.random::<bool>().then_some(named.as_str());
+        let request = if n.is_multiple_of(3) {
+            Some(served.request_id.as_str())
+        } else {
+            request
+        };
+        let kind = if request.is_some() {
+            Kind::Click
+        } else {
+            Kind::View
+        };
+        let delay = rng.random_range(0..12 * MINUTE);
+        acts.push(act(n, user, at + delay, rng.random_range(1..40), kind, request));
+        if n.is_multiple_of(50) {
+            acts.push(act(n, user, at + delay, rng.random_range(1..40), kind, None));
+        }
+        lists.push(served);
+    }
+    // In the log as they came to it, not by time.
+    lists.rotate_left(2_000);
+    store(dir, &lists, &acts);
+}
+
+#[tokio::test]
+async fn a_window_too_large_for_one_pass_is_evaluated_in_pieces_with_the_same_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    rush(dir.path());
+    let within = async |memory_limit_bytes| {
+        let options = EvaluationOptions {
+            attribution_window_ms: 10 * MINUTE,
+            memory_limit_bytes,
+            ..EvaluationOptions::default()
+        };
+        evaluate(dir.path(), MAY + 10 * MINUTE, MAY + 20 * MINUTE, options).await
+    };
+    let whole = within(1 << 30).await.unwrap();
+    let lists: u64 = whole
+        .slices()
+        .iter()
+        .filter(|slice| slice.slice == Slice::All)
+        .map(|slice| slice.lists)
+        .sum();
+    assert_eq!(lists, 3_000);
+    assert!(
+        whole
+            .slices()
+            .iter()
+            .all(|slice| slice.answered > 100 && slice.ctr.is_some())
+    );
+    // The lists of the window alone take a megabyte.
+    for memory in [800 << 10, 128 << 10] {
+        let pieces = within(memory).await.unwrap();
+        assert_eq!(pieces.slices(), whole.slices(), "{memory}");
+        assert_eq!(
+            pieces.compare("v000001", "v000002"),
+            whole.compare("v000001", "v000002"),
+            "{memory}"
+        );
+    }
+    let error = within(100).await.unwrap_err();
+    assert!(matches!(error, Error::Sql(SqlError::Memory(_))), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attributions_are_joined_in_pieces_where_the_memory_of_a_query_asks_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    rush(dir.path());
+    let sums = async |memory_limit_bytes| {
+        let options = SqlOptions {
+            memory_limit_bytes,
+            attribution_window_ms: 10 * MINUTE,
+            ..SqlOptions::default()
+        };
+        let query = "SELECT count(*), sum(user_id), sum(movie_id), sum(delay_ms), sum(rank), \
+                     count(*) FILTER (WHERE is_first), count(*) FILTER (WHERE attributed_by = 'last_touch') \
+                     FROM attributions";
+        let engine = SqlEngine::new(dir.path(), options).unwrap();
+        engine.run(query).await.unwrap().render(Format::Csv).unwrap()
+    };
+    assert_eq!(sums(4 << 20).await, sums(1 << 30).await);
 }
 
 #[tokio::test]

@@ -146,7 +146,8 @@ pub(crate) async fn evaluations(config: Config, bus: Bus, clock: Arc<dyn Clock>,
     }
 }
 
-/// Evaluates the champion on what has come since it was trained; keeps and publishes the figures.
+/// Evaluates the champion on what has come since it was trained; keeps and publishes the figures. Reading and judging
+/// run on threads like a training's, which leave a core to whoever serves and let everything else go first.
 ///
 /// # Errors
 /// [`Error`] by what failed; the figures are then neither kept nor published.
@@ -159,15 +160,18 @@ pub async fn evaluate_once(
     let (own, own_bus, own_token) = (config.clone(), bus.clone(), token.clone());
     let publisher: Publisher = bus.publisher("marquee-trainer-evaluation")?;
     let outcome = tokio::task::spawn_blocking(move || {
-        let registry = registry::open_read_only(&own.registry_dir)?;
-        if registry.champion().is_none() {
-            return Ok(Outcome::NoData("there is no champion yet".to_owned()));
-        }
-        let bundle = registry.load("champion")?;
-        // Its own cache: the training's has one writer.
-        let reader = SnapshotReader::new(own_bus, own.cache_dir.join("evaluation"));
-        let stop = || own_token.is_cancelled();
-        evaluation::evaluate(&bundle, &reader, &own.evaluation, now_ms, stop)
+        let threads = crate::run::pool(own.training_threads(), own.yielding)?;
+        threads.install(move || {
+            let registry = registry::open_read_only(&own.registry_dir)?;
+            if registry.champion().is_none() {
+                return Ok(Outcome::NoData("there is no champion yet".to_owned()));
+            }
+            let bundle = registry.load("champion")?;
+            // Its own cache: the training's has one writer.
+            let reader = SnapshotReader::new(own_bus, own.cache_dir.join("evaluation"));
+            let stop = || own_token.is_cancelled();
+            evaluation::evaluate(&bundle, &reader, &own.evaluation, now_ms, stop)
+        })
     })
     .await
     .map_err(|error| marquee_runtime::BusError::Fatal(format!("the evaluation broke off: {error}")))??;

@@ -130,6 +130,7 @@ impl Config {
             return refuse("registry_dir", "must not be empty");
         }
         self.exam.check()?;
+        self.evaluation.check()?;
         self.gate.check()?;
         self.rollout.check()?;
         self.mlflow.check()?;

@@ -2,7 +2,8 @@
 //!
 //! On schedule, or by hand, the champion is judged by the static protocol with one cutoff (see [`crate::evaluate`]):
 //! it has learned from everything below its offsets, and its users' newer interactions are the truth. Only users who
-//! completed *onboarding* count: those with at least [`EvaluationConfig::onboarding_interactions`] interactions before.
+//! completed *onboarding* count: those with at least [`EvaluationConfig::onboarding_interactions`] interactions before,
+//! and of more than [`EvaluationConfig::max_users`] an even share.
 //! The figures go to `quality-metrics`, to a history beside the registry, and from there to MLflow's experiment
 //! `evaluation_runs`. Without anybody to ask about, the job says so and ends well.
 
@@ -32,6 +33,8 @@ pub struct EvaluationConfig {
     pub onboarding_interactions: usize,
     /// Fewest users whose figures mean something.
     pub min_users: usize,
+    /// Most users who are asked about, each for one list of the whole catalogue; of more an even share.
+    pub max_users: usize,
 }
 
 impl Default for EvaluationConfig {
@@ -40,7 +43,22 @@ impl Default for EvaluationConfig {
             every_ms: 60 * 60 * 1000,
             onboarding_interactions: 5,
             min_users: 5,
+            max_users: 2_000,
         }
+    }
+}
+
+impl EvaluationConfig {
+    /// # Errors
+    /// [`crate::Error::Config`] if nobody could ever be asked about.
+    pub fn check(&self) -> Result<(), crate::Error> {
+        if self.max_users < self.min_users.max(1) {
+            return Err(crate::Error::Config {
+                key: "evaluation.max_users",
+                detail: "must be at least 1 and not less than evaluation.min_users".to_owned(),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -153,8 +171,7 @@ fn measure(
         &fresh,
         &ExamConfig {
             folds: 1,
-            // Everybody: the figures are those of all users who completed onboarding.
-            lists_per_fold: usize::MAX,
+            lists_per_fold: config.max_users,
             stream_positives: 0,
         },
     );
@@ -260,6 +277,28 @@ mod tests {
         store.put(HISTORY, &lines).unwrap();
         remember(dir.path(), &record).unwrap();
         assert_eq!(read_history(dir.path()).unwrap(), [record.clone(), record]);
+    }
+
+    #[test]
+    fn of_more_users_than_may_be_asked_about_an_even_share_is() {
+        let of = |max_users| {
+            let config = EvaluationConfig {
+                max_users,
+                ..EvaluationConfig::default()
+            };
+            config.check().unwrap();
+            match measure(&testing::bundle(600), &testing::snapshot(900), &config, 9).unwrap() {
+                Outcome::Measured(record) => record.metrics["num_users"],
+                Outcome::NoData(why) => panic!("{why}"),
+            }
+        };
+        assert!(of(usize::MAX) > 7.0);
+        assert_eq!(of(7), 7.0);
+        let nobody = EvaluationConfig {
+            max_users: 4,
+            ..EvaluationConfig::default()
+        };
+        assert!(nobody.check().unwrap_err().to_string().contains("max_users"));
     }
 
     #[test]

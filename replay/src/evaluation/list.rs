@@ -48,6 +48,67 @@ impl List {
     }
 }
 
+/// Lists that only compete for interactions, with nothing but what that takes.
+#[derive(Debug, Default)]
+pub(crate) struct Rivals {
+    entries: Vec<Rival>,
+    /// Of all of them, one after the other.
+    movies: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Rival {
+    time_ms: i64,
+    user_id: Option<u64>,
+    /// Where an interaction names it.
+    request_id: Option<Box<str>>,
+    /// Where its movies begin and end.
+    movies: (usize, usize),
+}
+
+impl Rivals {
+    /// Bytes that one takes beside its movies.
+    pub(crate) const BYTES: usize = size_of::<Rival>();
+
+    pub(crate) fn push(
+        &mut self,
+        time_ms: i64,
+        user_id: Option<u64>,
+        request_id: Option<Box<str>>,
+        movies: &[u32],
+    ) {
+        let start = self.movies.len();
+        self.movies.extend(movies);
+        self.entries.push(Rival {
+            time_ms,
+            user_id,
+            request_id,
+            movies: (start, self.movies.len()),
+        });
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn time_ms(&self, at: usize) -> i64 {
+        self.entries[at].time_ms
+    }
+
+    pub(crate) fn user_id(&self, at: usize) -> Option<u64> {
+        self.entries[at].user_id
+    }
+
+    pub(crate) fn request_id(&self, at: usize) -> Option<&str> {
+        self.entries[at].request_id.as_deref()
+    }
+
+    pub(crate) fn holds(&self, at: usize, movie_id: u32) -> bool {
+        let (start, end) = self.entries[at].movies;
+        self.movies[start..end].contains(&movie_id)
+    }
+}
+
 /// An interaction that may answer a list.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answer {

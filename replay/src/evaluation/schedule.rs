@@ -23,7 +23,13 @@ struct State {
     /// Whether a click has ever named the list that it answers.
     #[serde(default)]
     clicks_reported: bool,
+    /// Windows that could not be looked at, start and end, the newest at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    skipped_ms: Vec<(i64, i64)>,
 }
+
+/// Skipped windows that are remembered.
+const SKIPS: usize = 1_000;
 
 /// What a schedule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,9 +94,25 @@ impl Schedule {
         self.state.clicks_reported = true;
     }
 
+    pub(crate) fn pace(&self) -> Pace {
+        self.pace
+    }
+
     /// Notes that everything before the end of `window` has been looked at, and what it showed published.
     pub(crate) fn done(&mut self, window: Window) -> Result<(), Error> {
         self.state.evaluated_until_ms = window.end_ms;
+        self.save()
+    }
+
+    /// Notes that `window` is passed over without having been looked at.
+    pub(crate) fn skip(&mut self, window: Window) -> Result<(), Error> {
+        let skipped = &mut self.state.skipped_ms;
+        skipped.push((window.start_ms, window.end_ms));
+        skipped.drain(..skipped.len().saturating_sub(SKIPS));
+        self.done(window)
+    }
+
+    fn save(&self) -> Result<(), Error> {
         let path = path(&self.lake_dir, self.pace);
         let temporary = path.with_extension("json.tmp");
         let bytes = serde_json::to_vec(&self.state).unwrap_or_default();
@@ -131,5 +153,29 @@ mod tests {
         let again = Schedule::open(dir.path(), PACE).unwrap();
         assert!(again.clicks_reported());
         assert_eq!(again.state.evaluated_until_ms, 20);
+    }
+
+    #[test]
+    fn a_window_that_is_passed_over_does_not_come_again_and_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let window = |start_ms| Window {
+            start_ms,
+            end_ms: start_ms + 10,
+        };
+        let mut schedule = Schedule::open(dir.path(), PACE).unwrap();
+        schedule.done(window(0)).unwrap();
+        schedule.skip(window(10)).unwrap();
+        let mut schedule = Schedule::open(dir.path(), PACE).unwrap();
+        assert_eq!(schedule.state.evaluated_until_ms, 20);
+        assert_eq!(schedule.state.skipped_ms, [(10, 20)]);
+        for start in 2..1_100 {
+            schedule.skip(window(10 * start)).unwrap();
+        }
+        assert_eq!(schedule.state.skipped_ms.len(), SKIPS);
+
+        // A position from before there was anything to remember.
+        fs::write(path(dir.path(), PACE), r#"{"evaluated_until_ms":7}"#).unwrap();
+        let old = Schedule::open(dir.path(), PACE).unwrap();
+        assert_eq!((old.state.evaluated_until_ms, old.state.skipped_ms.len()), (7, 0));
     }
 }

@@ -86,7 +86,7 @@ fn a_user_who_crosses_often_is_one_crossed_user() {
         let mut served = list(&format!("r{n}"), user, 0, &[7]);
         served.experiment = Some("trial".into());
         served.arm = Some(arm.into());
-        state.add(&served, &Outcome::default(), &options);
+        state.add(&Served::of(&served, &Outcome::default(), &options));
     }
     assert_eq!(state.crossed.len(), 1);
     assert_eq!(state.sizes, users(&[("a", 1), ("b", 1)]));

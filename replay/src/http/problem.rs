@@ -54,6 +54,11 @@ impl From<SqlError> for Problem {
                 "sql-meaning",
                 "the query does not fit the tables",
             ),
+            SqlError::TooComplex(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "sql-complexity",
+                "the query is too complex",
+            ),
             SqlError::NotReadOnly(_) => (StatusCode::FORBIDDEN, "sql-read-only", "the lake is read-only"),
             SqlError::Timeout(_) => (
                 StatusCode::REQUEST_TIMEOUT,
@@ -68,6 +73,11 @@ impl From<SqlError> for Problem {
             SqlError::TooManyRows(_) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "sql-rows",
+                "the result is too large",
+            ),
+            SqlError::TooManyBytes(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "sql-bytes",
                 "the result is too large",
             ),
             SqlError::Execution(_) => (

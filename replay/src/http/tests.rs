@@ -29,6 +29,7 @@ fn world(max_concurrent: usize, timeout_ms: u64) -> World {
     let dir = tempfile::tempdir().unwrap();
     let options = SqlOptions {
         timeout_ms,
+        max_result_bytes: 4 << 20,
         ..SqlOptions::default()
     };
     let shared = Arc::new(Shared {
@@ -133,6 +134,26 @@ async fn mistakes_are_answered_with_position_and_hint_and_writes_are_forbidden()
     let large = "x".repeat(MAX_BODY_BYTES + 1);
     let (status, _) = send(&world.router, "POST", "/sql", "text/plain", &large).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn a_query_that_is_too_deep_and_a_result_that_is_too_large_are_answered_as_problems() {
+    let world = world(4, 30_000);
+    for (name, query) in crate::sql::tests::deep_queries(5_000) {
+        let (status, body) = ask(&world, &query).await;
+        assert_eq!(
+            (status, &body["type"]),
+            (StatusCode::UNPROCESSABLE_ENTITY, &"sql-complexity".into()),
+            "{name}"
+        );
+    }
+    let large = "SELECT value, repeat(CAST(value AS VARCHAR), 50) FROM generate_series(1, 900000)";
+    let (status, body) = ask(&world, large).await;
+    assert_eq!(
+        (status, &body["type"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &"sql-bytes".into())
+    );
+    assert_eq!(ask(&world, "SELECT 1").await.0, StatusCode::OK);
 }
 
 #[tokio::test(flavor = "multi_thread")]

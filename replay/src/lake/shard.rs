@@ -25,6 +25,8 @@ pub(crate) struct Shard {
     manifest: Manifest,
     /// Whether a manifest has ever been committed.
     exists: bool,
+    /// Files that commits took out of the shard and nobody has removed yet.
+    replaced: Vec<PathBuf>,
     disk: Arc<dyn Disk>,
 }
 
@@ -43,6 +45,7 @@ impl Shard {
             partition,
             manifest: manifest.unwrap_or_else(|| Manifest::empty(table, partition)),
             exists,
+            replaced: Vec::new(),
             disk,
         }
     }
@@ -97,7 +100,9 @@ impl Shard {
         format!("{stem}-{purged_to}{}", super::SUFFIX)
     }
 
-    /// Makes `new` part of the shard, takes `obsolete` out of it, and moves the resume position, all at once.
+    /// Makes `new` part of the shard, takes `obsolete` out of it, and moves the resume position, all at once. The
+    /// obsolete files stay on disk, for queries that began before may still be reading them; [`Shard::take_replaced`]
+    /// hands them to whoever removes them.
     ///
     /// # Errors
     /// The shard on disk is in its old or its new state, and this object no longer knows in which: it must be
@@ -140,14 +145,15 @@ impl Shard {
                 .map_err(|e| Error::io("syncing", folder, e))?;
         }
         self.publish(manifest)?;
-        for path in obsolete {
-            let path = self.dir.join(path);
-            // It is no longer part of the table; what cannot be removed now is swept away at the next start.
-            if let Err(error) = self.disk.remove(&path) {
-                tracing::warn!(path = %path.display(), %error, "removing a replaced file");
-            }
-        }
+        self.replaced
+            .extend(obsolete.iter().map(|path| self.dir.join(path)));
         Ok(())
+    }
+
+    /// The files that commits have taken out of the shard since the last call. No later commit gives one of these names
+    /// again: a merged file's range holds theirs, and what was let go is not read again.
+    pub(crate) fn take_replaced(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.replaced)
     }
 
     /// Records that the broker deleted `gap` before it was read, and resumes after it.

@@ -9,6 +9,7 @@ use super::rounds::{Round, Subject, Windows, figure};
 use crate::config::Config;
 use crate::error::Error;
 use crate::evaluation::{EvaluationOptions, Pace, Slice, SliceEvaluation, Window, evaluate};
+use crate::sql::SqlError;
 use crate::table::Table;
 
 /// The rounds of the evaluation. A window's figures are published before it is noted as done, so a kill between the two
@@ -75,6 +76,10 @@ impl Round for Evaluator<'_> {
             "evaluated what was served"
         );
         Ok(())
+    }
+
+    async fn failed(&mut self, now_ms: i64, cause: &SqlError) -> Result<(), Error> {
+        self.windows.failed(&self.publisher, now_ms, cause).await
     }
 }
 

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::evaluation::{Pace, Window};
 use crate::lake::Gap;
 use crate::operation::operation;
+use crate::sql::SqlError;
 use crate::table::Table;
 
 /// An alert about a condition that lasts is repeated after this time.
@@ -78,6 +79,10 @@ impl Round for Monitor<'_> {
         self.raised.retain(|id| id.ends_with(&stretch));
         self.raised.append(&mut raised);
         Ok(())
+    }
+
+    async fn failed(&mut self, now_ms: i64, cause: &SqlError) -> Result<(), Error> {
+        self.windows.failed(&self.publisher, now_ms, cause).await
     }
 }
 

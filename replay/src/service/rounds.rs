@@ -6,20 +6,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use marquee_runtime::bus::{Outgoing, Publisher};
 use marquee_runtime::{Bus, Clock};
-use marquee_schemas::{ModelVersion, QualityMetric, SchemaVersion};
+use marquee_schemas::{Alert, ModelVersion, QualityMetric, SchemaVersion, Severity};
 use marquee_statistics::Estimate;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::evaluation::{Pace, Schedule, Window};
 use crate::lake::manifests;
+use crate::sql::SqlError;
 use crate::table::Table;
 
 const POLL: Duration = Duration::from_secs(1);
 
 /// How long to leave a round alone that failed.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// How often a window is tried before it is passed over: those after it must not wait for ever.
+const ATTEMPTS: u32 = 10;
 
 /// Next offset by table and partition.
 type Positions = BTreeMap<(Table, i32), i64>;
@@ -29,6 +34,17 @@ type Positions = BTreeMap<(Table, i32), i64>;
 pub(super) trait Round: Send {
     /// Does the next window, if one is due and complete.
     async fn step(&mut self, now_ms: i64) -> Result<(), Error>;
+
+    /// Hears that the window of the last step failed.
+    async fn failed(&mut self, now_ms: i64, cause: &SqlError) -> Result<(), Error>;
+}
+
+async fn turn(round: &mut impl Round, now_ms: i64) -> Result<(), Error> {
+    let outcome = round.step(now_ms).await;
+    if let Err(Error::Sql(cause)) = &outcome {
+        round.failed(now_ms, cause).await?;
+    }
+    outcome
 }
 
 /// Does rounds until `token` is cancelled.
@@ -46,7 +62,7 @@ pub(super) async fn run(
         wait = POLL;
         tokio::select! {
             () = token.cancelled() => return Ok(()),
-            outcome = round.step(clock.now_ms()) => match outcome {
+            outcome = turn(&mut round, clock.now_ms()) => match outcome {
                 Ok(()) => {}
                 Err(Error::Bus(error)) if error.is_transient() => {
                     tracing::warn!(%error, "the evaluation is postponed");
@@ -70,6 +86,31 @@ pub(super) struct Windows<'a> {
     tables: &'static [Table],
     /// A window that is over, and how far the lake must have come to hold all of it.
     awaited: Option<(Window, Positions)>,
+    failures: Failures,
+}
+
+/// How often the present window has failed.
+#[derive(Debug, Default)]
+struct Failures {
+    window: Option<Window>,
+    count: u32,
+}
+
+impl Failures {
+    fn begin(&mut self, window: Window) {
+        if self.window != Some(window) {
+            *self = Self {
+                window: Some(window),
+                count: 0,
+            };
+        }
+    }
+
+    /// The window, once it has failed often enough to be passed over.
+    fn add(&mut self) -> Option<Window> {
+        self.count += 1;
+        self.window.filter(|_| self.count >= ATTEMPTS)
+    }
 }
 
 impl<'a> Windows<'a> {
@@ -86,6 +127,7 @@ impl<'a> Windows<'a> {
             schedule: Schedule::open(lake_dir, pace)?,
             tables,
             awaited: None,
+            failures: Failures::default(),
         })
     }
 
@@ -99,6 +141,7 @@ impl<'a> Windows<'a> {
             _ => self.ends().await?,
         };
         if self.holds(&ends)? {
+            self.failures.begin(window);
             return Ok(Some(window));
         }
         self.awaited = Some((window, ends));
@@ -118,6 +161,22 @@ impl<'a> Windows<'a> {
     /// Notes that what `window` showed has been published.
     pub(super) fn done(&mut self, window: Window) -> Result<(), Error> {
         self.schedule.done(window)
+    }
+
+    /// Notes that the present window failed. After several times it is passed over, and an alert says so.
+    pub(super) async fn failed(
+        &mut self,
+        publisher: &Publisher,
+        now_ms: i64,
+        cause: &SqlError,
+    ) -> Result<(), Error> {
+        let Some(window) = self.failures.add() else {
+            return Ok(());
+        };
+        let alert = skipped_window(self.schedule.pace().name, window, cause, now_ms);
+        tracing::error!(condition = alert.condition, message = alert.message, "alert");
+        publisher.publish_all(&[Outgoing::of(&alert)]).await?;
+        self.schedule.skip(window)
     }
 
     async fn ends(&self) -> Result<Positions, Error> {
@@ -143,6 +202,27 @@ impl<'a> Windows<'a> {
         Ok(ends
             .iter()
             .all(|(shard, &end)| positions.get(shard).copied().unwrap_or(0) >= end))
+    }
+}
+
+/// The alert about a window whose figures will be missing.
+fn skipped_window(name: &str, window: Window, cause: &SqlError, now_ms: i64) -> Alert {
+    Alert {
+        schema_version: SchemaVersion,
+        alert_id: format!("replay/window_skipped/{name}/{}", window.start_ms),
+        severity: Severity::Warning,
+        source: "replay".into(),
+        condition: "window_skipped".into(),
+        message: format!(
+            "the {name} of the window from {} to {} ms failed {ATTEMPTS} times and is left out: {cause}",
+            window.start_ms, window.end_ms
+        ),
+        numbers: [
+            ("window_start_ms".to_owned(), window.start_ms as f64),
+            ("window_end_ms".to_owned(), window.end_ms as f64),
+        ]
+        .into(),
+        at_ms: now_ms,
     }
 }
 
@@ -181,5 +261,30 @@ pub(super) fn figure(subject: Subject<'_>, estimate: Estimate, window: Window) -
         n: estimate.n,
         window_start_ms: window.start_ms,
         window_end_ms: window.end_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_passed_over_after_several_failures_and_the_next_one_begins_anew() {
+        let window = |start_ms| Window {
+            start_ms,
+            end_ms: start_ms + 10,
+        };
+        let mut failures = Failures::default();
+        for start in [0, 10] {
+            for attempt in 1..=ATTEMPTS {
+                // A window that is waited for between two attempts is still the same.
+                failures.begin(window(start));
+                let given_up = failures.add();
+                assert_eq!(given_up, (attempt == ATTEMPTS).then_some(window(start)));
+            }
+        }
+        let alert = skipped_window("evaluation", window(10), &SqlError::Memory("full".into()), 99);
+        assert_eq!(alert.alert_id, "replay/window_skipped/evaluation/10");
+        assert!(alert.message.contains("full"), "{}", alert.message);
     }
 }

@@ -67,6 +67,10 @@ impl EventShard {
         &self.shard
     }
 
+    pub(super) fn shard_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+
     pub(super) fn skip(&mut self, gap: Gap) -> Result<(), Error> {
         self.next_offset = Some(gap.to);
         self.shard.skip(gap)

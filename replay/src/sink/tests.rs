@@ -47,6 +47,7 @@ struct World {
     flush: FlushConfig,
     compaction: CompactionConfig,
     retention: RetentionConfig,
+    keep_replaced_ms: i64,
 }
 
 impl World {
@@ -65,6 +66,7 @@ impl World {
                 ..CompactionConfig::default()
             },
             retention: RetentionConfig::default(),
+            keep_replaced_ms: 0,
         }
     }
 
@@ -73,6 +75,7 @@ impl World {
             flush: self.flush.clone(),
             compaction: self.compaction.clone(),
             retention: self.retention.clone(),
+            keep_replaced_ms: self.keep_replaced_ms,
             clock: Arc::new(self.clock.clone()),
             dead_letters: Box::new(self.letters.clone()),
             counts: Arc::default(),
@@ -464,6 +467,51 @@ fn two_hundred_seeded_processes_with_a_kill_each_leave_every_record_once() {
             .sum();
         assert_eq!(counted, rows, "seed {seed}");
     }
+}
+
+#[test]
+fn merged_files_stay_for_the_queries_that_began_before_and_go_in_time_or_at_the_end() {
+    let mut world = World::new(5, 16, 2);
+    world.keep_replaced_ms = 60_000;
+    let (log, poison) = log(60, 1);
+    let mut sink = world.sink(FaultyDisk::immortal()).unwrap();
+    let seen_and_gone = |world: &World| {
+        let on_disk = world.data_files(Table::Interactions);
+        let committed = world.committed_files(Table::Interactions);
+        assert!(committed.is_subset(&on_disk));
+        on_disk.len() - committed.len()
+    };
+    sink.handle(log[..40].to_vec()).unwrap();
+    sink.tick().unwrap();
+    let first = seen_and_gone(&world);
+    assert!(first > 2, "{first}");
+    world.clock.advance(59_999);
+    sink.handle(log[40..80].to_vec()).unwrap();
+    sink.tick().unwrap();
+    let both = seen_and_gone(&world);
+    assert!(both > first, "{both}");
+    world.clock.advance(1);
+    sink.tick().unwrap();
+    assert_eq!(seen_and_gone(&world), both - first);
+
+    sink.handle(log[80..].to_vec()).unwrap();
+    sink.flush_all().unwrap();
+    world.check(Table::Interactions, &log, &poison);
+}
+
+#[test]
+fn what_a_killed_process_had_still_kept_is_swept_away_by_the_next() {
+    let mut world = World::new(5, 16, 2);
+    world.keep_replaced_ms = i64::MAX;
+    let (log, poison) = log(40, 1);
+    let mut sink = world.sink(FaultyDisk::immortal()).unwrap();
+    sink.handle(log.clone()).unwrap();
+    sink.tick().unwrap();
+    let kept = world.data_files(Table::Interactions);
+    assert_ne!(kept, world.committed_files(Table::Interactions));
+    drop(sink);
+    world.run(FaultyDisk::immortal(), &log, 9).unwrap();
+    world.check(Table::Interactions, &log, &poison);
 }
 
 fn metric(offset: i64, window_end_ms: i64) -> RawRecord {

@@ -1,11 +1,11 @@
 //! `attributions`: which interaction answers which list, joined while a query runs.
 //!
-//! The join is that of the evaluation ([`crate::evaluation`]), an hour at a time, so a query sees what `marquee replay`
-//! counts and needs no more memory for a month than for a day. Filters on `timestamp` and `date` decide which hours are
+//! The join is that of the evaluation ([`crate::evaluation`]), an hour at a time and in smaller pieces where that takes more
+//! than the query's memory, so a query sees what `marquee replay` counts and needs no more memory for a month than for a
+//! day. Filters on `timestamp` and `date` decide which hours are
 //! joined at all.
 
 use std::collections::HashSet;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -29,7 +29,7 @@ use marquee_schemas::arrow::timestamp;
 
 use super::provider::{DATE, LakeTable, narrowing};
 use crate::date;
-use crate::evaluation::{Chunk, load_chunk, stretches};
+use crate::evaluation::{Chunk, Pieces, load_chunk};
 use crate::table::Table;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -106,13 +106,13 @@ impl TableProvider for Attributions {
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         let (from_ms, to_ms) = period(filters);
-        let stretches = stretches(from_ms, to_ms, self.window_ms, &self.request_logs.spans());
+        let pieces = Pieces::of(from_ms, to_ms, self.window_ms, &self.request_logs.spans());
         let partition = Joined {
             schema: self.schema(),
             request_logs: Arc::clone(&self.request_logs),
             interactions: Arc::clone(&self.interactions),
             window_ms: self.window_ms,
-            stretches: stretches.into(),
+            pieces,
         };
         Ok(Arc::new(StreamingTableExec::try_new(
             self.schema(),
@@ -131,7 +131,7 @@ struct Joined {
     request_logs: Arc<LakeTable>,
     interactions: Arc<LakeTable>,
     window_ms: i64,
-    stretches: VecDeque<(i64, i64)>,
+    pieces: Pieces,
 }
 
 impl PartitionStream for Joined {
@@ -149,7 +149,7 @@ impl PartitionStream for Joined {
             .into_iter()
             .try_for_each(|(table, provider)| context.register_table(table.name(), provider).map(drop));
         let (schema, window_ms) = (Arc::clone(&self.schema), self.window_ms);
-        let start = registered.map(|()| (context, self.stretches.clone()));
+        let start = registered.map(|()| (context, self.pieces.clone()));
         let batches = futures::stream::unfold(Some(start), move |state| {
             let schema = Arc::clone(&schema);
             async move {
@@ -157,13 +157,21 @@ impl PartitionStream for Joined {
                     Ok(state) => state,
                     Err(error) => return Some((Err(error), None)),
                 };
-                let (from, to) = open.pop_front()?;
-                match load_chunk(&context, from, to, window_ms).await {
-                    Ok(chunk) => {
-                        let batch = batch(&schema, &chunk).map_err(DataFusionError::from);
-                        Some((batch, Some(Ok((context, open)))))
+                loop {
+                    let piece = open.next()?;
+                    match load_chunk(&context, piece, window_ms).await {
+                        Ok(chunk) => {
+                            let batch = batch(&schema, &chunk).map_err(DataFusionError::from);
+                            return Some((batch, Some(Ok((context, open)))));
+                        }
+                        Err(error) => {
+                            let is_too_much =
+                                matches!(error.find_root(), DataFusionError::ResourcesExhausted(_));
+                            if !(is_too_much && open.divide(piece)) {
+                                return Some((Err(error), None));
+                            }
+                        }
                     }
-                    Err(error) => Some((Err(error), None)),
                 }
             }
         });

@@ -1,10 +1,11 @@
 //! Running queries within limits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::array::{Array, ArrayData};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::DataFusionError;
@@ -15,11 +16,13 @@ use futures::StreamExt;
 use marquee_runtime::Bus;
 
 use super::hot::{self, Hot};
-use super::session::{Snapshot, runtime, session_of};
+use super::session::{BATCH_ROWS, Snapshot, runtime, session_of};
+use super::text::Text;
 use super::{SqlError, SqlOptions};
 use crate::table::Table;
 
-/// How often a query is begun anew because a file it was about to read had been merged into another one.
+/// How often a query is begun anew because a file it was about to read had been merged into another one and removed.
+/// Replaced files outlast the longest query, so this is for what is not bounded in time, and for a sink that starts anew.
 pub(crate) const ATTEMPTS: usize = 5;
 
 /// What a query answers.
@@ -86,9 +89,10 @@ impl SqlEngine {
 
     async fn run_unlimited(&self, query: &str) -> Result<QueryResult, SqlError> {
         let started = Instant::now();
+        let text = Text::read(query)?;
         let mut attempt = 1;
         loop {
-            match self.attempt(query).await {
+            match self.attempt(query, text).await {
                 Err(error) if attempt < ATTEMPTS && error.is_vanished_file() => {
                     tracing::debug!(attempt, "a file was compacted away, asking again");
                     attempt += 1;
@@ -107,7 +111,16 @@ impl SqlEngine {
         }
     }
 
-    async fn attempt(&self, query: &str) -> Result<(SchemaRef, Vec<RecordBatch>, Vec<String>), Failure> {
+    /// Rows of a batch: a text of the query may go into each of them.
+    fn batch_rows(&self, text: Text) -> usize {
+        BATCH_ROWS.min(self.options.max_result_bytes / text.longest_literal.max(1))
+    }
+
+    async fn attempt(
+        &self,
+        query: &str,
+        text: Text,
+    ) -> Result<(SchemaRef, Vec<RecordBatch>, Vec<String>), Failure> {
         let snapshot = Snapshot::take(&self.lake_dir)?;
         let mut hot = self.hot(query, &snapshot).await;
         let notices = std::mem::take(&mut hot.notices);
@@ -117,6 +130,7 @@ impl SqlEngine {
             hot,
             &self.options,
             Arc::clone(&self.runtime),
+            self.batch_rows(text),
         )
         .await?;
         let frame = plan(&context, query).await?;
@@ -124,11 +138,16 @@ impl SqlEngine {
         let mut stream = frame.execute_stream().await.map_err(Failure::Running)?;
         let mut batches = Vec::new();
         let mut rows = 0;
+        let mut held = Held::default();
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(Failure::Running)?;
             rows += batch.num_rows();
             if rows > self.options.max_result_rows {
                 return Err(SqlError::TooManyRows(self.options.max_result_rows).into());
+            }
+            held.add(&batch);
+            if held.bytes > self.options.max_result_bytes {
+                return Err(SqlError::TooManyBytes(self.options.max_result_bytes).into());
             }
             batches.push(batch);
         }
@@ -154,6 +173,33 @@ impl SqlEngine {
             Ok(Ok(hot)) => hot,
             Ok(Err(error)) => notice(format!("the newest rows are missing: {error}")),
             Err(_) => notice("the newest rows are missing, for the broker does not answer".into()),
+        }
+    }
+}
+
+/// The memory that batches hold; a buffer that several of them share counts once.
+#[derive(Debug, Default)]
+struct Held {
+    buffers: HashSet<usize>,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, batch: &RecordBatch) {
+        for column in batch.columns() {
+            self.add_data(&column.to_data());
+        }
+    }
+
+    fn add_data(&mut self, data: &ArrayData) {
+        let nulls = data.nulls().map(|nulls| nulls.buffer());
+        for buffer in data.buffers().iter().chain(nulls) {
+            if self.buffers.insert(buffer.data_ptr().as_ptr() as usize) {
+                self.bytes = self.bytes.saturating_add(buffer.capacity());
+            }
+        }
+        for child in data.child_data() {
+            self.add_data(child);
         }
     }
 }

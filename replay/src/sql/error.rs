@@ -29,6 +29,9 @@ pub enum SqlError {
         /// What there is.
         hint: String,
     },
+    /// It nests or chains more than can be planned.
+    #[error("the query is too complex: {0}\nhint: write many values as IN (...), or ask in several queries")]
+    TooComplex(String),
     /// It would change something.
     #[error("the lake is read-only: {0}\nhint: SELECT, EXPLAIN, DESCRIBE and SHOW are allowed")]
     NotReadOnly(String),
@@ -41,6 +44,9 @@ pub enum SqlError {
     /// Its result is larger than a result may be.
     #[error("the result has more than {0} rows\nhint: aggregate, or add a LIMIT")]
     TooManyRows(usize),
+    /// Its result takes more memory than a result may.
+    #[error("the result has more than {0} bytes\nhint: choose fewer columns, aggregate, or add a LIMIT")]
+    TooManyBytes(usize),
     /// The lake cannot be read.
     #[error("reading the lake: {0}")]
     Lake(String),
@@ -103,7 +109,7 @@ impl SqlError {
     }
 
     /// Judges an error that came up while running.
-    pub(super) fn of_run(error: &DataFusionError) -> Self {
+    pub(crate) fn of_run(error: &DataFusionError) -> Self {
         let root = error.find_root();
         let message = text_of(root);
         match root {

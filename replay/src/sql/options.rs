@@ -12,6 +12,9 @@ pub struct SqlOptions {
     pub timeout_ms: u64,
     /// A result of more rows is refused.
     pub max_result_rows: usize,
+    /// A result whose columns take more memory is refused, and so is a call of `repeat`, `lpad` or `rpad` that would make
+    /// more at once. As JSON a result takes several times this.
+    pub max_result_bytes: usize,
     /// Threads' worth of work a query is split into; 0 takes one per core.
     pub parallelism: usize,
     /// How long after a list an interaction may answer it in the table `attributions`, ms of event time.
@@ -26,6 +29,7 @@ impl Default for SqlOptions {
             memory_limit_bytes: 1024 * 1024 * 1024,
             timeout_ms: 30_000,
             max_result_rows: 1_000_000,
+            max_result_bytes: 512 * 1024 * 1024,
             parallelism: 0,
             attribution_window_ms: 30 * 60 * 1000,
             hot: HotOptions::default(),

@@ -38,6 +38,7 @@ use datafusion::physical_plan::union::UnionExec;
 use datafusion::prelude::{col, lit};
 
 use crate::date;
+use crate::evaluation::Span;
 use crate::lake::{Erasures, FileEntry};
 use crate::table::Table;
 
@@ -128,17 +129,24 @@ impl LakeTable {
         Ok(Some((function.call(columns), Erasures::emptied(table))))
     }
 
-    /// First and last event time of each file and of each batch of newer rows.
-    pub(super) fn spans(&self) -> Vec<(i64, i64)> {
-        let of_files = self
-            .files
-            .iter()
-            .filter_map(|(_, file)| Some((file.min_ms?, file.max_ms?)));
+    /// The event times of each file and of each batch of newer rows.
+    pub(super) fn spans(&self) -> Vec<Span> {
+        let of_files = self.files.iter().filter_map(|(_, file)| {
+            Some(Span {
+                first_ms: file.min_ms?,
+                last_ms: file.max_ms?,
+                rows: file.rows,
+            })
+        });
         let of_rows = self.hot.iter().filter_map(|batch| {
             let times = batch
                 .column_by_name(self.table.time_column()?)?
                 .as_primitive_opt::<TimestampMillisecondType>()?;
-            Some((min(times)?, max(times)?))
+            Some(Span {
+                first_ms: min(times)?,
+                last_ms: max(times)?,
+                rows: batch.num_rows() as u64,
+            })
         });
         of_files.chain(of_rows).collect()
     }

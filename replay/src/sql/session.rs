@@ -16,7 +16,7 @@ use super::functions;
 use super::hot::Hot;
 use super::provider::LakeTable;
 use super::views::VIEWS;
-use super::{SqlError, SqlOptions, documentation};
+use super::{SqlError, SqlOptions, bounded, documentation};
 use crate::lake::{Erasures, Manifest, manifests};
 use crate::table::Table;
 
@@ -67,8 +67,19 @@ pub(super) fn runtime(options: &SqlOptions) -> Result<Arc<RuntimeEnv>, SqlError>
 /// [`SqlError::Lake`] if a manifest cannot be read.
 pub async fn session(lake_dir: &Path, options: &SqlOptions) -> Result<SessionContext, SqlError> {
     let snapshot = Snapshot::take(lake_dir)?;
-    session_of(lake_dir, &snapshot, Hot::default(), options, runtime(options)?).await
+    session_of(
+        lake_dir,
+        &snapshot,
+        Hot::default(),
+        options,
+        runtime(options)?,
+        BATCH_ROWS,
+    )
+    .await
 }
+
+/// Rows of a batch.
+pub(super) const BATCH_ROWS: usize = 8_192;
 
 pub(super) async fn session_of(
     lake_dir: &Path,
@@ -76,10 +87,13 @@ pub(super) async fn session_of(
     mut hot: Hot,
     options: &SqlOptions,
     runtime: Arc<RuntimeEnv>,
+    batch_rows: usize,
 ) -> Result<SessionContext, SqlError> {
     let fail = |error: DataFusionError| SqlError::Lake(error.to_string());
     let lake_dir = std::path::absolute(lake_dir).map_err(|error| SqlError::Lake(error.to_string()))?;
-    let mut config = SessionConfig::new().with_information_schema(true);
+    let mut config = SessionConfig::new()
+        .with_information_schema(true)
+        .with_batch_size(batch_rows.max(1));
     if options.parallelism > 0 {
         config = config.with_target_partitions(options.parallelism);
     }
@@ -133,6 +147,7 @@ pub(super) async fn session_of(
     for function in functions::scalars() {
         context.register_udf(function);
     }
+    bounded::bound(&context, options.max_result_bytes).map_err(fail)?;
     let docs = documentation_batch().map_err(|error| SqlError::Lake(error.to_string()))?;
     context.register_batch("documentation", docs).map_err(fail)?;
     Ok(context)

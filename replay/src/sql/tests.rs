@@ -41,12 +41,13 @@ pub(super) fn store(dir: &Path, records: &[Vec<u8>], table: Table, per_flush: us
         },
         compaction: CompactionConfig::default(),
         retention: RetentionConfig::default(),
+        keep_replaced_ms: 0,
         clock: Arc::new(ManualClock::at(0)),
         dead_letters: Box::new(NoLetters),
         counts: Arc::default(),
     };
     let mut sink = Sink::new(Lake::open(dir, OsDisk::shared()).unwrap(), context);
-    let batch = (0..)
+    let batch: Vec<RawRecord> = (0..)
         .zip(records)
         .map(|(offset, value)| RawRecord {
             topic: table.topic(),
@@ -57,7 +58,11 @@ pub(super) fn store(dir: &Path, records: &[Vec<u8>], table: Table, per_flush: us
             value: Some(value.clone()),
         })
         .collect();
-    sink.handle(batch).unwrap();
+    for delivery in batch.chunks(per_flush) {
+        sink.handle(delivery.to_vec()).unwrap();
+        // Replaced files are kept for no time at all here.
+        sink.tick().unwrap();
+    }
     sink.flush_all().unwrap();
 }
 
@@ -484,6 +489,242 @@ async fn a_runaway_query_is_stopped_and_a_huge_one_refused() {
     .await
     .unwrap_err();
     assert!(matches!(error, SqlError::Memory(_)), "{error:?}");
+}
+
+/// Queries that would be deep, `n` levels each.
+pub(crate) fn deep_queries(n: usize) -> Vec<(&'static str, String)> {
+    let chain = |first: &str, more: &str| format!("SELECT {first}{}", more.repeat(n));
+    let unions = vec!["SELECT 1"; n].join(" UNION ALL ");
+    let steps: Vec<String> = (1..n)
+        .map(|at| format!("c{at} AS (SELECT a FROM c{})", at - 1))
+        .collect();
+    vec![
+        ("sum", chain("1", "+1")),
+        (
+            "difference of columns",
+            format!("SELECT movie_id{} FROM movies", "-movie_id".repeat(n)),
+        ),
+        (
+            "and",
+            format!(
+                "SELECT 1 FROM movies WHERE movie_id > 0{}",
+                " AND movie_id > 0".repeat(n)
+            ),
+        ),
+        (
+            "or",
+            format!(
+                "SELECT 1 FROM movies WHERE movie_id = 0{}",
+                " OR year = 1".repeat(n)
+            ),
+        ),
+        ("concatenation", chain("'a'", "||'a'")),
+        ("casts", chain("1", "::BIGINT")),
+        ("subscripts", chain("make_array(1)", "[1]")),
+        (
+            "fields",
+            format!("SELECT item{} FROM impressions", ".a".repeat(n)),
+        ),
+        ("tests", chain("1", " IS NULL")),
+        ("union", unions),
+        (
+            "joins",
+            format!("SELECT 1 FROM movies{}", " CROSS JOIN movies".repeat(n)),
+        ),
+        ("tables", format!("SELECT 1 FROM movies{}", ", movies".repeat(n))),
+        (
+            "steps",
+            format!(
+                "WITH c0 AS (SELECT 1 AS a), {} SELECT a FROM c{}",
+                steps.join(", "),
+                n - 1
+            ),
+        ),
+        (
+            "parentheses",
+            format!("SELECT {}1{}", "(".repeat(n), ")".repeat(n)),
+        ),
+        (
+            "subqueries",
+            format!(
+                "SELECT * FROM {}movies{}",
+                "(SELECT * FROM ".repeat(n),
+                ")".repeat(n)
+            ),
+        ),
+        (
+            "case",
+            format!(
+                "SELECT {}0{}",
+                "CASE WHEN 1 = 2 THEN 1 ELSE ".repeat(n),
+                " END".repeat(n)
+            ),
+        ),
+        (
+            "branches",
+            format!(
+                "SELECT CASE {} END FROM movies",
+                "WHEN movie_id = 1 THEN 2 ".repeat(n)
+            ),
+        ),
+        (
+            "types",
+            format!("SELECT CAST(NULL AS {}INT{})", "ARRAY<".repeat(n), ">".repeat(n)),
+        ),
+        (
+            "types in a text",
+            format!(
+                "SELECT arrow_cast(NULL, '{}Int8{}')",
+                "List(".repeat(n),
+                ")".repeat(n)
+            ),
+        ),
+        ("explanations", format!("{}SELECT 1", "EXPLAIN ".repeat(n))),
+        ("signs", chain("", "- ")),
+        ("negations", format!("SELECT {} true", "NOT ".repeat(n))),
+    ]
+}
+
+#[tokio::test]
+async fn a_query_that_would_exhaust_the_stack_is_refused_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, query) in deep_queries(20_000) {
+        let error = engine(dir.path()).run(&query).await.unwrap_err();
+        assert!(
+            matches!(error, SqlError::TooComplex(_)),
+            "{name}: {}",
+            error.to_string().chars().take(200).collect::<String>()
+        );
+        assert!(error.to_string().contains("hint: "), "{error}");
+    }
+}
+
+/// The longest query of each kind that is not refused by its text.
+fn deepest_queries() -> Vec<(&'static str, String)> {
+    let kinds = deep_queries(1).len();
+    (0..kinds)
+        .map(|kind| {
+            let of = |n: usize| deep_queries(n).swap_remove(kind);
+            let (mut allowed, mut refused) = (2, 2_000);
+            while refused - allowed > 1 {
+                let middle = usize::midpoint(allowed, refused);
+                if super::text::Text::read(&of(middle).1).is_ok() {
+                    allowed = middle;
+                } else {
+                    refused = middle;
+                }
+            }
+            of(allowed)
+        })
+        .collect()
+}
+
+/// Whatever is not refused as too complex must leave room on a stack: these run on half of what tokio's threads have.
+#[test]
+fn the_deepest_query_that_is_allowed_needs_less_than_half_a_threads_stack() {
+    let dir = tempfile::tempdir().unwrap();
+    requests(dir.path(), 20);
+    let path = dir.path().to_owned();
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        for (name, query) in deepest_queries() {
+            let started = std::time::Instant::now();
+            drop(runtime.block_on(engine(&path).run(&query)));
+            let took = started.elapsed();
+            assert!(took.as_secs() < 20, "{name}: {took:?}");
+        }
+    };
+    std::thread::Builder::new()
+        .stack_size(1 << 20)
+        .spawn(run)
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn queries_of_a_realistic_size_and_long_lists_of_values_work() {
+    let dir = tempfile::tempdir().unwrap();
+    requests(dir.path(), 20);
+    let count = async |query: String| csv(dir.path(), &query).await;
+    let sum = count(format!("SELECT 1{} AS n", " + 1".repeat(200))).await;
+    assert_eq!(sum, "n\n201\n");
+    let or = (0..100)
+        .map(|n| format!("kafka_offset = {n}"))
+        .collect::<Vec<_>>();
+    let or = format!("SELECT count(*) AS n FROM request_logs WHERE {}", or.join(" OR "));
+    assert_eq!(count(or).await, "n\n20\n");
+    let values = (0..20_000).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let values = format!("SELECT count(*) AS n FROM request_logs WHERE kafka_offset IN ({values})");
+    assert_eq!(count(values).await, "n\n20\n");
+    let union = vec!["SELECT 1 AS n"; 40].join(" UNION ALL ");
+    assert_eq!(
+        count(format!("SELECT sum(n) AS n FROM ({union})")).await,
+        "n\n40\n"
+    );
+    let nested = format!("SELECT {}7{} AS n", "(".repeat(20), ")".repeat(20));
+    assert_eq!(count(nested).await, "n\n7\n");
+}
+
+#[tokio::test]
+async fn a_query_whose_steps_double_is_refused_before_it_unfolds() {
+    let dir = tempfile::tempdir().unwrap();
+    let steps: Vec<String> = (1..30)
+        .map(|at| format!("c{at} AS (SELECT x.a FROM c{p} x, c{p} y)", p = at - 1))
+        .collect();
+    let query = format!(
+        "WITH c0 AS (SELECT 1 AS a), {} SELECT count(*) FROM c29",
+        steps.join(", ")
+    );
+    let error = engine(dir.path()).run(&query).await.unwrap_err();
+    assert!(matches!(error, SqlError::TooComplex(_)), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_of_too_many_bytes_is_refused_and_so_is_what_would_make_them_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SqlOptions {
+        max_result_bytes: 4 << 20,
+        ..SqlOptions::default()
+    };
+    let engine = SqlEngine::new(dir.path(), options).unwrap();
+    let long = "x".repeat(5_000);
+    for query in [
+        "SELECT a.value, b.value FROM generate_series(1, 1000) a, generate_series(1, 1000) b".to_owned(),
+        "SELECT repeat(CAST(value AS VARCHAR), 50) FROM generate_series(1, 50000)".to_owned(),
+        format!("SELECT '{long}', value FROM generate_series(1, 50000)"),
+    ] {
+        let error = engine.run(&query).await.unwrap_err();
+        assert!(matches!(error, SqlError::TooManyBytes(_)), "{error:?}");
+    }
+    for query in [
+        "SELECT repeat('x', 1000000) FROM generate_series(1, 99000)",
+        "SELECT length(repeat(CAST(value AS VARCHAR), 1000000)) FROM generate_series(1, 99000)",
+        "SELECT repeat('x', value) FROM generate_series(1, 99000)",
+        "SELECT length(lpad('x', 1000000)) FROM generate_series(1, 99000)",
+        "SELECT length(rpad('x', value, 'yz')) FROM generate_series(99000, 1, -1)",
+    ] {
+        let error = engine.run(query).await.unwrap_err();
+        assert!(matches!(error, SqlError::Memory(_)), "{query}: {error:?}");
+    }
+    for name in [
+        "array_repeat(1, 9)",
+        "range(1, 9)",
+        "generate_series(1, 9)",
+        "array_resize([1], 9)",
+    ] {
+        let error = engine.run(&format!("SELECT {name}")).await.unwrap_err();
+        assert!(matches!(error, SqlError::Meaning { .. }), "{error:?}");
+    }
+    // What is shared between batches counts once, and what is only passed through not at all.
+    let result = engine
+        .run("SELECT rpad(repeat('ab', 3), 8, '.') AS t, count(*) AS n FROM generate_series(1, 300000)")
+        .await
+        .unwrap();
+    assert_eq!(result.render(Format::Csv).unwrap(), "t,n\nababab..,300000\n");
 }
 
 #[tokio::test]

@@ -54,6 +54,7 @@ fn sink(dir: &Path, records: Vec<RawRecord>, ticks: usize) {
         },
         compaction: CompactionConfig::default(),
         retention: RetentionConfig::default(),
+        keep_replaced_ms: 0,
         clock: Arc::new(ManualClock::at(0)),
         dead_letters: Box::new(NoLetters),
         counts: Arc::default(),
