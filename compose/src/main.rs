@@ -12,6 +12,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::Parser;
+use marquee_runtime::aside::STACK_BYTES;
 use marquee_runtime::telemetry;
 
 use crate::cli::{Cli, Command};
@@ -27,7 +28,11 @@ fn main() -> ExitCode {
         eprintln!("error: --log {:?}: {error}", cli.log);
         return ExitCode::from(2);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK_BYTES)
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: starting the async runtime: {error}");

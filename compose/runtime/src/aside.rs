@@ -6,6 +6,10 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::priority::Priority;
 
+/// The stack of threads that compute inside futures. Planning a query recurses as deep as the query is, by some kilobytes
+/// a level; what is not used of it costs nothing but addresses.
+pub const STACK_BYTES: usize = 8 << 20;
+
 /// An async runtime whose threads stand back behind all others.
 ///
 /// What computes for long inside a future, as SQL does, keeps a thread of its runtime from everything else that is ready
@@ -27,6 +31,7 @@ impl Aside {
         let runtime = Builder::new_multi_thread()
             .enable_all()
             .thread_name("aside")
+            .thread_stack_size(STACK_BYTES)
             .on_thread_start(move || priority.take())
             .build()?;
         Ok(Self {

@@ -619,7 +619,7 @@ fn deepest_queries() -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// Whatever is not refused as too complex must leave room on a stack: these run on half of what tokio's threads have.
+/// Whatever is not refused as too complex must leave room on a stack: these run on half of what marquee's threads have.
 #[test]
 fn the_deepest_query_that_is_allowed_needs_less_than_half_a_threads_stack() {
     let dir = tempfile::tempdir().unwrap();
@@ -638,7 +638,7 @@ fn the_deepest_query_that_is_allowed_needs_less_than_half_a_threads_stack() {
         }
     };
     std::thread::Builder::new()
-        .stack_size(1 << 20)
+        .stack_size(marquee_runtime::aside::STACK_BYTES / 2)
         .spawn(run)
         .unwrap()
         .join()

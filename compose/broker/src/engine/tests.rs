@@ -138,7 +138,7 @@ async fn read_on(storage: &Records<StorageContainer>, mut offset: i64) -> Vec<(i
 async fn every_offset_reads_on_without_a_gap() {
     let Log { storage, _folder } = log().await;
     let mut written = 0;
-    for (n, size) in [1, 7, 3, 40, 2, 1, 90, 11, 5, 64, 1, 1, 30]
+    for (n, size) in [1, 7, 3, 40, 2, 1, 60, 11, 5, 64, 1, 1, 30]
         .into_iter()
         .enumerate()
     {
