@@ -262,9 +262,21 @@ fn whoever_wrote_before_is_found_out_by_its_next_write_and_overwrites_nothing() 
     let mut old = Registry::over(store.clone(), None).unwrap();
     add(&mut old, true);
     let mut new = Registry::over(store.clone(), None).unwrap();
-    new.fence().unwrap();
     let error = old.clear_outbox().unwrap_err();
     assert!(matches!(error, RegistryError::Taken { .. }), "{error}");
     let second = add(&mut new, true);
     assert_eq!(read_from(store).unwrap().champion(), Some(&second));
+}
+
+#[test]
+fn what_another_writer_names_at_the_last_moment_is_not_taken_for_an_orphan() {
+    let store = shared();
+    let mut old = Registry::over(store.clone(), None).unwrap();
+    add(&mut old, true);
+    let mut new = Registry::read(store.clone(), None).unwrap();
+    let second = add(&mut old, true);
+    let error = new.take_over().unwrap_err();
+    assert!(matches!(error, RegistryError::Taken { .. }), "{error}");
+    let reader = read_from(store).unwrap();
+    assert_eq!(reader.load("champion").unwrap().manifest.version, second);
 }

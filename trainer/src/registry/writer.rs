@@ -23,8 +23,8 @@ pub struct Registry {
     state: Snapshot,
     /// The version of the stored state that `state` follows.
     tag: Option<Tag>,
-    /// Holds the lock of a local registry.
-    _lock: Option<File>,
+    /// Of a local registry, held for as long as this lives.
+    lock: Option<File>,
 }
 
 impl Registry {
@@ -34,21 +34,21 @@ impl Registry {
     /// [`RegistryError::Locked`] while another process has it; otherwise as reading does.
     pub fn open(dir: &Path) -> Result<Self, RegistryError> {
         if is_remote(dir) {
-            let mut registry = Self::over(store_at(dir)?, None)?;
-            registry.fence()?;
-            return Ok(registry);
+            return Self::over(store_at(dir)?, None);
         }
         let (dir, lock) = lock(dir)?;
         Self::over(store_at(&dir)?, Some(lock))
     }
 
-    /// Replaces the stored state by itself: from here on the writes of whoever had it before are refused.
-    pub(super) fn fence(&mut self) -> Result<(), RegistryError> {
-        self.save()
+    /// A registry over these objects, for whose only writer this one is taken.
+    pub(super) fn over(store: Store, lock: Option<File>) -> Result<Self, RegistryError> {
+        let mut registry = Self::read(store, lock)?;
+        registry.take_over()?;
+        Ok(registry)
     }
 
-    /// A registry over these objects, which nobody else writes to.
-    pub(super) fn over(store: Store, lock: Option<File>) -> Result<Self, RegistryError> {
+    /// As [`Self::over`], without having changed anything.
+    pub(super) fn read(store: Store, lock: Option<File>) -> Result<Self, RegistryError> {
         let (state, tag) = match state::read(&store)? {
             Some((state, tag)) => (state, Some(tag)),
             None => {
@@ -64,19 +64,29 @@ impl Registry {
                 (empty, None)
             }
         };
-        for orphan in orphans(&store, &state)? {
-            let path = store.describe(&orphan);
-            tracing::info!(path = %path.display(), "removing what an interrupted run left behind");
-            store
-                .remove_folder(&orphan)
-                .map_err(|source| RegistryError::Io { path, source })?;
-        }
         Ok(Self {
             store,
             state,
             tag,
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// Takes the registry over, and removes what interrupted runs left behind.
+    pub(super) fn take_over(&mut self) -> Result<(), RegistryError> {
+        if self.lock.is_none() {
+            // Replaces the stored state by itself. From here on the writes of whoever had it before are refused; if that
+            // one has named a version meanwhile, this one is refused, and has removed nothing.
+            self.save()?;
+        }
+        for orphan in orphans(&self.store, &self.state)? {
+            let path = self.store.describe(&orphan);
+            tracing::info!(path = %path.display(), "removing what an interrupted run left behind");
+            self.store
+                .remove_folder(&orphan)
+                .map_err(|source| RegistryError::Io { path, source })?;
+        }
+        Ok(())
     }
 
     /// The present state.
