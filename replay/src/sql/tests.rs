@@ -32,11 +32,11 @@ impl DeadLetters for NoLetters {
     }
 }
 
-/// Writes `records` as one partition's log of their topic, `per_flush` at a time.
-pub(super) fn store(dir: &Path, records: &[Vec<u8>], table: Table, per_flush: usize) {
+/// A sink that flushes after `max_rows` and refuses nothing.
+fn sink_of(dir: &Path, max_rows: usize) -> Sink {
     let context = Context {
         flush: FlushConfig {
-            max_rows: per_flush,
+            max_rows,
             ..FlushConfig::default()
         },
         compaction: CompactionConfig::default(),
@@ -46,7 +46,12 @@ pub(super) fn store(dir: &Path, records: &[Vec<u8>], table: Table, per_flush: us
         dead_letters: Box::new(NoLetters),
         counts: Arc::default(),
     };
-    let mut sink = Sink::new(Lake::open(dir, OsDisk::shared()).unwrap(), context);
+    Sink::new(Lake::open(dir, OsDisk::shared()).unwrap(), context)
+}
+
+/// Writes `records` as one partition's log of their topic, `per_flush` at a time.
+pub(super) fn store(dir: &Path, records: &[Vec<u8>], table: Table, per_flush: usize) {
+    let mut sink = sink_of(dir, per_flush);
     let batch: Vec<RawRecord> = (0..)
         .zip(records)
         .map(|(offset, value)| RawRecord {

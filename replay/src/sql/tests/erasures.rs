@@ -47,19 +47,7 @@ fn served(offset: i64, user: u64) -> RawRecord {
 
 /// What a sink has taken, and what it leaves after `ticks` looks for what has to go.
 fn sink(dir: &Path, records: Vec<RawRecord>, ticks: usize) {
-    let context = Context {
-        flush: FlushConfig {
-            max_rows: 3,
-            ..FlushConfig::default()
-        },
-        compaction: CompactionConfig::default(),
-        retention: RetentionConfig::default(),
-        keep_replaced_ms: 0,
-        clock: Arc::new(ManualClock::at(0)),
-        dead_letters: Box::new(NoLetters),
-        counts: Arc::default(),
-    };
-    let mut sink = Sink::new(Lake::open(dir, OsDisk::shared()).unwrap(), context);
+    let mut sink = sink_of(dir, 3);
     for table in [Table::Interactions, Table::RequestLogs] {
         sink.assigned(table.topic(), &[0]).unwrap();
     }
